@@ -1,0 +1,112 @@
+package v1
+
+import (
+	"time"
+
+	"github.com/penstock/penstock"
+)
+
+// Project is a tenant: who works in it, what it may use and who pays.
+type Project = Resource[ProjectSpec, ProjectStatus]
+
+// ProjectSpec declares a tenant.
+type ProjectSpec struct {
+	Owner       string   `json:"owner"`
+	CostCentre  string   `json:"costCentre"`
+	Environment string   `json:"environment,omitempty"`
+	Team        string   `json:"team,omitempty"`
+	Members     []Member `json:"members,omitempty"`
+	Quota       Quota    `json:"quota,omitzero"`
+	Budget      *Budget  `json:"budget,omitempty"`
+	// Retention is how long finished work is kept for looking at; 0 keeps it.
+	Retention Duration  `json:"retention,omitzero"`
+	Expires   time.Time `json:"expires,omitzero"`
+}
+
+// Member is a person or a program with a role in the project.
+type Member struct {
+	Subject string        `json:"subject"`
+	Role    penstock.Role `json:"role" enum:"viewer,developer,approver,operator,admin"`
+}
+
+// Quota bounds what a project holds at one moment. Nominal is its own; Borrow
+// is how much more it may take while it stands idle elsewhere; a resource that
+// Nominal doesn't list is not limited.
+type Quota struct {
+	Nominal penstock.Resources `json:"nominal,omitempty"`
+	Borrow  penstock.Resources `json:"borrow,omitempty"`
+}
+
+// Budget bounds what a project spends in a calendar month (UTC).
+type Budget struct {
+	Monthly penstock.Money `json:"monthly"`
+	// AtLimit is what happens to new work once the month's cost has reached
+	// the budget: "warn" lets it start, "stop" lets it wait.
+	AtLimit string `json:"atLimit,omitempty" enum:"warn,stop"`
+}
+
+// ProjectStatus is what a project holds and has spent.
+type ProjectStatus struct {
+	Using      penstock.Resources `json:"using,omitempty"`
+	SpentMonth penstock.Money     `json:"spentMonth,omitempty"`
+	Conditions []Condition        `json:"conditions,omitempty"`
+}
+
+// Pool is capacity of one kind in one place.
+type Pool = Resource[PoolSpec, PoolStatus]
+
+// PoolSpec declares capacity, or where to discover it.
+type PoolSpec struct {
+	// Executor runs the pool's work: "local".
+	Executor     string `json:"executor"`
+	Provider     string `json:"provider,omitempty"`
+	Region       string `json:"region,omitempty"`
+	Jurisdiction string `json:"jurisdiction,omitempty"`
+	Market       string `json:"market,omitempty" enum:"owned,reserved,on-demand,spot,edge"`
+	// Prices is the price of one unit of each resource for one hour: of a CPU,
+	// of a GiB of memory, of a device. An unlisted resource has no known price,
+	// which is not a price of 0.
+	Prices map[penstock.Resource]penstock.Money `json:"prices,omitempty"`
+	// Nodes declares the machines. An executor that can discover them does so
+	// where the list is empty.
+	Nodes []Node `json:"nodes,omitempty"`
+}
+
+// Node is one machine: its capacity, and its accelerators one by one.
+type Node struct {
+	Name     string             `json:"name"`
+	Capacity penstock.Resources `json:"capacity"`
+	Devices  []Device           `json:"devices,omitempty"`
+}
+
+// Device is one accelerator. ID is what the runtime knows it by.
+type Device struct {
+	ID     string            `json:"id"`
+	Type   penstock.Resource `json:"type"`
+	Memory int64             `json:"memoryBytes,omitempty"`
+}
+
+// PoolStatus is what was found and what is taken.
+type PoolStatus struct {
+	Nodes      []Node             `json:"nodes,omitempty"`
+	Capacity   penstock.Resources `json:"capacity,omitempty"`
+	Used       penstock.Resources `json:"used,omitempty"`
+	Conditions []Condition        `json:"conditions,omitempty"`
+	ObservedAt time.Time          `json:"observedAt,omitzero"`
+}
+
+// Secret is a named set of values handed to jobs. Values travel in, never out:
+// the server seals them and answers with the keys alone.
+type Secret = Resource[SecretSpec, SecretStatus]
+
+// SecretSpec declares the values. In answers the values are empty.
+type SecretSpec struct {
+	Values map[string]string `json:"values"`
+}
+
+// SecretStatus names the keys that are set. Sealed is the ciphertext in the
+// store; the API leaves it out.
+type SecretStatus struct {
+	Keys   []string `json:"keys,omitempty"`
+	Sealed []byte   `json:"sealed,omitempty"`
+}
