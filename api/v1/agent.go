@@ -34,6 +34,7 @@ type Order struct {
 
 	Data   []Staged `json:"data,omitempty"`
 	Models []Staged `json:"models,omitempty"`
+	Feed   *Feed    `json:"feed,omitempty"` // of the Data of that name
 	// Restore is the checkpoint that must stand in PENSTOCK_CHECKPOINTS before
 	// the command starts. Every rank gets it.
 	Restore *Checkpoint `json:"restore,omitempty"`

@@ -19,7 +19,9 @@ type JobSpec struct {
 	Tasks []TaskSet `json:"tasks"`
 	// Data are dataset versions staged for every task.
 	Data []DataRef `json:"data,omitempty"`
-	// Model is a model version staged for every task.
+	// Feed hands out the samples of one of Data.
+	Feed *Feed `json:"feed,omitempty"`
+	// Models are model versions staged for every task.
 	Models      []ModelRef   `json:"models,omitempty"`
 	Checkpoints *Checkpoints `json:"checkpoints,omitempty"`
 	Outputs     []Output     `json:"outputs,omitempty"`
@@ -202,4 +204,17 @@ type TaskStatus struct {
 	MaxBytes int64     `json:"maxBytes,omitempty"`
 	// Seq is the number of the last report taken from this task's agent.
 	Seq int64 `json:"seq,omitempty"`
+}
+
+// Feed serves one staged dataset's samples over PENSTOCK_FEED, in an order that
+// is a pure function of Seed, the epoch and the dataset's digest: whoever asks
+// for a step gets the same samples, whatever was lost before.
+type Feed struct {
+	Data string `json:"data"` // the DataRef's name; its format is tokens-u16
+	Seed int64  `json:"seed,omitempty"`
+	// Window is how many tokens a sample has.
+	Window int `json:"window"`
+	// Batch is how many samples all ranks take together in one step; the world
+	// size must divide it.
+	Batch int `json:"batch"`
 }

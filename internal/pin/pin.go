@@ -1,0 +1,41 @@
+//go:build pin
+
+// Package pin keeps go.mod whole while the rooms are being built. It goes when they stand.
+package pin
+
+import (
+	_ "charm.land/lipgloss/v2"
+	_ "charm.land/lipgloss/v2/table"
+	_ "filippo.io/age"
+	_ "github.com/a-h/templ"
+	_ "github.com/a-h/templ/cmd/templ"
+	_ "github.com/anishathalye/porcupine"
+	_ "github.com/danielgtaylor/huma/v2"
+	_ "github.com/danielgtaylor/huma/v2/adapters/humago"
+	_ "github.com/danielgtaylor/huma/v2/humatest"
+	_ "github.com/go-json-experiment/json"
+	_ "github.com/goccy/go-yaml"
+	_ "github.com/goccy/go-yaml/parser"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/hybridgroup/yzma/pkg/llama"
+	_ "github.com/knadh/koanf/providers/env/v2"
+	_ "github.com/knadh/koanf/providers/file"
+	_ "github.com/knadh/koanf/providers/rawbytes"
+	_ "github.com/knadh/koanf/providers/structs"
+	_ "github.com/knadh/koanf/v2"
+	_ "github.com/pressly/goose/v3"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/tidwall/gjson"
+	_ "github.com/tidwall/sjson"
+	_ "github.com/vbauerster/mpb/v8"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "gonum.org/v1/gonum/stat"
+	_ "modernc.org/sqlite"
+	_ "pgregory.net/rapid"
+)
