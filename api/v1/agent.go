@@ -26,9 +26,10 @@ type Order struct {
 	MasterAddr string       `json:"masterAddr"` // set by the executor
 	MasterPort int          `json:"masterPort"` // set by the executor
 
-	Command    []string                     `json:"command"`
-	Env        map[string]string            `json:"env,omitempty"`
-	Dir        string                       `json:"dir,omitempty"`
+	Command []string          `json:"command"`
+	Env     map[string]string `json:"env,omitempty"`
+	// Code stands, writable, in the folder in which the command starts.
+	Code       *Code                        `json:"code,omitempty"`
 	Parameters map[string]string            `json:"parameters,omitempty"`
 	Secrets    map[string]map[string]string `json:"secrets,omitempty"` // secret name, key, value
 

@@ -48,13 +48,21 @@ type TaskSet struct {
 	Command   []string           `json:"command"`
 	Env       map[string]string  `json:"env,omitempty"`
 	Resources penstock.Resources `json:"resources,omitempty"`
-	// Dir is the folder that the command starts in. Its files are the code: its
-	// digest goes into the lineage. Relative to the manifest's folder; made
-	// absolute by the command line.
+	// Dir is the folder with the code, relative to the manifest. The command line
+	// uploads its files when it applies, and puts them into Code.
 	Dir string `json:"dir,omitempty"`
+	// Code are the files that stand in the folder in which the command starts.
+	Code *Code `json:"code,omitempty"`
 	// Serve marks a task that listens: it is given PENSTOCK_PORT, and it is
 	// ready when an HTTP GET of Ready answers 200.
 	Serve *Serve `json:"serve,omitempty"`
+}
+
+// Code is an immutable set of files. Digest is the SHA-256 of the canonical
+// JSON of Files sorted by path; it goes into the lineage.
+type Code struct {
+	Digest penstock.Digest `json:"digest"`
+	Files  []File          `json:"files"`
 }
 
 // Serve says how to see that a listening task is ready.
@@ -183,6 +191,8 @@ type AttemptStatus struct {
 	Reasons   []penstock.Reason `json:"reasons,omitempty"`
 	StartedAt time.Time         `json:"startedAt,omitzero"`
 	EndedAt   time.Time         `json:"endedAt,omitzero"`
+	// Outputs are those that the tasks have stored so far.
+	Outputs []Collected `json:"outputs,omitempty"`
 	// StopSent is when the tasks were told to end, and Stop why.
 	StopSent time.Time        `json:"stopSent,omitzero"`
 	Stop     *penstock.Reason `json:"stop,omitempty"`
@@ -191,6 +201,9 @@ type AttemptStatus struct {
 // TaskStatus is one task of an attempt.
 type TaskStatus struct {
 	Rank int `json:"rank"`
+	PID  int `json:"pid,omitempty"`
+	// Limits tells how its resources are held, see Started.
+	Limits string `json:"limits,omitempty"`
 	// State is "", "starting", "running", "ready" or "exited".
 	State    string `json:"state,omitempty"`
 	ExitCode int    `json:"exitCode"`
