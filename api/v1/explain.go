@@ -59,3 +59,18 @@ type FieldChange struct {
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
 }
+
+// Retirement is what deleting an object removed, and what it kept and why.
+type Retirement struct {
+	Ref     penstock.Ref   `json:"ref"`
+	Deleted []penstock.Ref `json:"deleted,omitempty"`
+	Kept    []Kept         `json:"kept,omitempty"`
+	// Waiting is what must end first; the rest goes on by itself.
+	Waiting []penstock.Ref `json:"waiting,omitempty"`
+}
+
+// Kept is an object that outlives its deletion, as evidence.
+type Kept struct {
+	Ref penstock.Ref `json:"ref"`
+	Why string       `json:"why"`
+}

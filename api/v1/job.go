@@ -204,7 +204,8 @@ type TaskStatus struct {
 	PID  int `json:"pid,omitempty"`
 	// Limits tells how its resources are held, see Started.
 	Limits string `json:"limits,omitempty"`
-	// State is "", "starting", "running", "ready" or "exited".
+	// State is "", "running", "ready", "exited", "unstarted" (the command never
+	// ran) or "gone" (nobody knows how it ended).
 	State    string `json:"state,omitempty"`
 	ExitCode int    `json:"exitCode"`
 	Signal   string `json:"signal,omitempty"`

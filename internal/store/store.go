@@ -76,6 +76,8 @@ type Query struct {
 	Owner   penstock.UID
 	// Labels must all be there with these values.
 	Labels map[string]string
+	// Retiring chooses only objects whose DeletedAt is set.
+	Retiring bool
 	// After is the UID after which the list goes on.
 	After penstock.UID
 	Limit int // 0 is no limit

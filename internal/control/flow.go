@@ -1,0 +1,53 @@
+package control
+
+import (
+	"context"
+	"errors"
+
+	"github.com/penstock/penstock"
+)
+
+// stage is one step of a pass.
+type stage struct {
+	name string
+	do   func(*Control, context.Context) error
+}
+
+// flow is the life of everything, in the order in which a pass looks at it.
+// Each stage reads what is so, and moves it one step on; what a stage leaves
+// undone, because something failed, the next pass finds again.
+var flow = []stage{
+	{"observe fleet", (*Control).observeFleet}, // pools learn what their executor has
+	{"observe tasks", (*Control).observeTasks}, // tasks whose agent is gone
+	{"settle", (*Control).settleAttempts},      // attempts that ended, and what their jobs become
+	{"scan", (*Control).scanVersions},          // model versions become visible, or are refused
+	{"datasets", (*Control).deriveDatasets},    // datasets make preparation jobs
+	{"endpoints", (*Control).deriveEndpoints},  // endpoints make serving jobs
+	{"monitors", (*Control).watchMonitors},     // traffic is compared, alerts are raised
+	{"pipelines", (*Control).triggerPipelines}, // alerts and new data start jobs
+	{"admit and place", (*Control).schedule},   // queued jobs become attempts, or learn why not
+	{"launch", (*Control).launchAttempts},      // effect: gangs start
+	{"stop", (*Control).stopAttempts},          // effect: gangs end
+	{"retire", (*Control).retireObjects},       // what was deleted goes, or is kept with a reason
+}
+
+// Pass makes every stage do its step once.
+func (c *Control) Pass(ctx context.Context) {
+	for _, s := range flow {
+		if err := s.do(c, ctx); err != nil && ctx.Err() == nil {
+			c.Log.Error("stage", "stage", s.name, "error", err)
+		}
+	}
+}
+
+// retry runs fn again while another writer got in between. Three times is
+// plenty: the next pass is near.
+func retry(fn func() error) error {
+	var err error
+	for range 3 {
+		if err = fn(); !errors.Is(err, &penstock.Error{Code: penstock.Conflict}) {
+			return err
+		}
+	}
+	return err
+}

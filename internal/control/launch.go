@@ -1,0 +1,288 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/auth"
+	"github.com/penstock/penstock/internal/store"
+)
+
+// launchAttempts starts each gang whose tasks have not been heard of. Starting
+// is idempotent, so it is repeated until the agents report.
+func (c *Control) launchAttempts(ctx context.Context) error {
+	live, err := c.liveAttempts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range live {
+		if a.Metadata.Phase != penstock.PhaseStarting || heard(a) {
+			continue
+		}
+		if err := c.launch(ctx, a); err != nil {
+			if err := c.failLaunch(ctx, a, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func heard(a v1.Attempt) bool {
+	for _, t := range a.Status.Tasks {
+		if t.Seq == 0 && !ended(t) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Control) launch(ctx context.Context, a v1.Attempt) error {
+	executor, err := c.executorOf(ctx, a)
+	if err != nil {
+		return err
+	}
+	orders, err := c.orders(ctx, a)
+	if err != nil {
+		return err
+	}
+	return executor.Start(ctx, orders)
+}
+
+func (c *Control) executorOf(ctx context.Context, a v1.Attempt) (exec interface {
+	Start(context.Context, []v1.Order) error
+	Stop(context.Context, penstock.UID, time.Duration) error
+	Forget(context.Context, penstock.UID) error
+}, err error) {
+	err = c.Store.View(ctx, func(tx store.Tx) error {
+		pool, err := load[v1.PoolSpec, v1.PoolStatus](tx, penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
+		if err != nil {
+			return err
+		}
+		found, ok := c.Executors[pool.Spec.Executor]
+		if !ok {
+			return &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", pool.Spec.Executor)}
+		}
+		exec = found
+		return nil
+	})
+	return exec, err
+}
+
+// failLaunch lets an attempt that can't be started end, so that the job's
+// retries decide. A fault of the moment is left for the next pass.
+func (c *Control) failLaunch(ctx context.Context, a v1.Attempt, cause error) error {
+	if code := penstock.CodeOf(cause); code == penstock.Unavailable || code == penstock.Busy || ctx.Err() != nil {
+		return fmt.Errorf("launch %s: %w", a.Ref(), cause)
+	}
+	c.Log.Warn("attempt can't start", "attempt", a.Ref().String(), "error", cause)
+	return c.Store.Update(ctx, func(tx store.Tx) error {
+		a, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, a.Ref())
+		if err != nil || a.Metadata.Phase.Final() {
+			return err
+		}
+		for i := range a.Status.Tasks {
+			if t := &a.Status.Tasks[i]; !ended(*t) {
+				t.State, t.Message, t.Ended = "unstarted", publicMessage(cause), now()
+			}
+		}
+		return save(tx, &a)
+	})
+}
+
+// publicMessage is what people may read of an error.
+func publicMessage(err error) string {
+	if penstock.CodeOf(err) == penstock.Internal {
+		return "a fault in Penstock; the server's log tells more"
+	}
+	return err.Error()
+}
+
+// orders writes the orders of a gang, each with a token that is good for this
+// attempt only. An attempt that is launched again after a crash gets a new
+// token; the agents that already run keep theirs.
+func (c *Control) orders(ctx context.Context, a v1.Attempt) ([]v1.Order, error) {
+	var orders []v1.Order
+	err := c.Store.Update(ctx, func(tx store.Tx) error {
+		o, err := tx.ByUID(a.Spec.JobUID)
+		if err != nil {
+			return err
+		}
+		job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
+		if err != nil {
+			return err
+		}
+		token, credential, err := auth.Issue(auth.Request{
+			Use: store.Agent, Subject: "agent of " + a.Metadata.Name, Project: a.Metadata.Project, Attempt: a.Metadata.UID,
+		}, now())
+		if err != nil {
+			return err
+		}
+		if err := tx.PutCredential(credential); err != nil {
+			return err
+		}
+		shared, err := c.sharedOrder(tx, job, a)
+		if err != nil {
+			return err
+		}
+		shared.Server.Token = token.Reveal()
+		orders = c.taskOrders(shared, job, a)
+		return nil
+	})
+	return orders, err
+}
+
+// sharedOrder is what all tasks of the gang have in common.
+func (c *Control) sharedOrder(tx store.Tx, job v1.Job, a v1.Attempt) (v1.Order, error) {
+	order := v1.Order{
+		Server: c.Server, Project: job.Metadata.Project, Job: job.Metadata.Name, JobUID: job.Metadata.UID,
+		Attempt: a.Metadata.UID, Number: a.Spec.Number, WorldSize: len(a.Spec.Tasks), Parameters: job.Spec.Parameters,
+		Feed: job.Spec.Feed, Grace: job.Spec.Grace, Secrets: map[string]map[string]string{},
+	}
+	for _, out := range job.Spec.Outputs {
+		order.Outputs = append(order.Outputs, out.Name)
+	}
+	for _, name := range job.Spec.Secrets {
+		secret, err := load[v1.SecretSpec, v1.SecretStatus](tx, penstock.Ref{Kind: penstock.KindSecret, Project: job.Metadata.Project, Name: name})
+		if err != nil {
+			return order, err
+		}
+		if order.Secrets[name], err = c.Sealer.Open(secret.Status.Sealed); err != nil {
+			return order, fmt.Errorf("open secret %s: %w", name, err)
+		}
+	}
+	if err := stageInputs(tx, job, &order); err != nil {
+		return order, err
+	}
+	return order, restore(tx, job, a, &order)
+}
+
+func stageInputs(tx store.Tx, job v1.Job, order *v1.Order) error {
+	split := map[string]string{}
+	for _, d := range job.Spec.Data {
+		split[d.Name] = d.Split
+	}
+	for _, in := range job.Status.Inputs {
+		o, err := tx.ByUID(in.UID)
+		if err != nil {
+			return err
+		}
+		if in.Kind == penstock.KindModelVersion {
+			version, err := v1.As[v1.ModelVersionSpec, v1.ModelVersionStatus](o)
+			if err != nil {
+				return err
+			}
+			if version.Metadata.Phase != penstock.PhaseReady {
+				return &penstock.Error{Code: penstock.Denied, Where: version.Ref().String(), Msg: "the version was refused after it was chosen"}
+			}
+			order.Models = append(order.Models, v1.Staged{Name: in.Name, Digest: in.Digest, Files: version.Spec.Files})
+			continue
+		}
+		version, err := v1.As[v1.DatasetVersionSpec, struct{}](o)
+		if err != nil {
+			return err
+		}
+		order.Data = append(order.Data, v1.Staged{Name: in.Name, Digest: in.Digest, Files: splitFiles(version.Spec, split[in.Name])})
+	}
+	return nil
+}
+
+// splitFiles are the shards of one split, or of all.
+func splitFiles(v v1.DatasetVersionSpec, split string) []v1.File {
+	if split != "" {
+		return v.Splits[split].Shards
+	}
+	var files []v1.File
+	for _, name := range sortedKeys(v.Splits) {
+		files = append(files, v.Splits[name].Shards...)
+	}
+	return files
+}
+
+func restore(tx store.Tx, job v1.Job, a v1.Attempt, order *v1.Order) error {
+	if a.Spec.Step < 0 {
+		return nil
+	}
+	have, err := tx.Checkpoints(job.Metadata.UID)
+	if err != nil {
+		return err
+	}
+	for _, step := range have {
+		if step.Step == a.Spec.Step {
+			order.Restore = &step
+			return nil
+		}
+	}
+	return &penstock.Error{Code: penstock.Corrupt, Where: job.Ref().String(), Msg: fmt.Sprintf("the committed checkpoint of step %d is gone", a.Spec.Step)}
+}
+
+// taskOrders fills in what differs from task to task.
+func (c *Control) taskOrders(shared v1.Order, job v1.Job, a v1.Attempt) []v1.Order {
+	sets := map[string]v1.TaskSet{}
+	for _, s := range job.Spec.Tasks {
+		sets[s.Name] = s
+	}
+	local := map[string]int{}
+	orders := make([]v1.Order, len(a.Spec.Tasks))
+	for i, t := range a.Spec.Tasks {
+		set, order := sets[t.Set], shared
+		order.Set, order.Index, order.Rank, order.Node = t.Set, t.Index, t.Rank, t.Node
+		order.LocalRank = local[t.Node]
+		local[t.Node]++
+		order.Resources, order.Devices = t.Resources, t.Devices
+		order.Command, order.Env, order.Code, order.Serve = set.Command, maps.Clone(set.Env), set.Code, set.Serve
+		order.Checkpoints = job.Spec.Checkpoints != nil && t.Rank == 0
+		if program, ok := c.Runtimes[set.Command[0]]; ok {
+			order.Command = append([]string{program}, set.Command[1:]...)
+			if order.Env == nil {
+				order.Env = map[string]string{}
+			}
+			maps.Copy(order.Env, c.RuntimeEnv)
+		}
+		orders[i] = order
+	}
+	return orders
+}
+
+// stopAttempts tells the executor to end what is Stopping, until it has ended.
+func (c *Control) stopAttempts(ctx context.Context) error {
+	live, err := c.liveAttempts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range live {
+		if a.Metadata.Phase != penstock.PhaseStopping {
+			continue
+		}
+		executor, err := c.executorOf(ctx, a)
+		if err != nil {
+			return err
+		}
+		if err := executor.Stop(ctx, a.Metadata.UID, c.graceOf(ctx, a)); err != nil {
+			return fmt.Errorf("stop %s: %w", a.Ref(), err)
+		}
+	}
+	return nil
+}
+
+const defaultGrace = 30 * time.Second
+
+func (c *Control) graceOf(ctx context.Context, a v1.Attempt) time.Duration {
+	grace := defaultGrace
+	_ = c.Store.View(ctx, func(tx store.Tx) error {
+		o, err := tx.ByUID(a.Spec.JobUID)
+		if err != nil {
+			return err
+		}
+		job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
+		if err == nil && job.Spec.Grace > 0 {
+			grace = time.Duration(job.Spec.Grace)
+		}
+		return err
+	})
+	return grace
+}

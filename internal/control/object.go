@@ -1,0 +1,125 @@
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/store"
+)
+
+// load reads one typed object.
+func load[S, T any](tx store.Tx, ref penstock.Ref) (v1.Resource[S, T], error) {
+	o, err := tx.Get(ref)
+	if err != nil {
+		return v1.Resource[S, T]{}, err
+	}
+	return v1.As[S, T](o)
+}
+
+// list reads typed objects.
+func list[S, T any](tx store.Tx, q store.Query) ([]v1.Resource[S, T], error) {
+	objects, err := tx.List(q)
+	if err != nil {
+		return nil, err
+	}
+	typed := make([]v1.Resource[S, T], len(objects))
+	for i, o := range objects {
+		if typed[i], err = v1.As[S, T](o); err != nil {
+			return nil, err
+		}
+	}
+	return typed, nil
+}
+
+// save writes r back and takes over its new revision.
+func save[S, T any](tx store.Tx, r *v1.Resource[S, T]) error {
+	o, err := r.Object()
+	if err != nil {
+		return err
+	}
+	o.Metadata.UpdatedAt = now()
+	o, err = tx.Update(o)
+	if err != nil {
+		return err
+	}
+	r.Metadata = o.Metadata
+	return nil
+}
+
+// create writes a new object in its first phase.
+func create[S, T any](tx store.Tx, r *v1.Resource[S, T], first penstock.Phase) error {
+	if err := checkMove(r.Ref(), "", first); err != nil {
+		return err
+	}
+	uid, err := newUID()
+	if err != nil {
+		return err
+	}
+	r.Metadata.UID, r.Metadata.Phase = uid, first
+	r.Metadata.CreatedAt = now()
+	r.Metadata.UpdatedAt = r.Metadata.CreatedAt
+	o, err := r.Object()
+	if err != nil {
+		return err
+	}
+	o, err = tx.Create(o)
+	if err != nil {
+		return err
+	}
+	r.Metadata = o.Metadata
+	return nil
+}
+
+// move changes the phase and says so in an event: the only way a phase changes.
+func move[S, T any](tx store.Tx, r *v1.Resource[S, T], to penstock.Phase, reason, message string) error {
+	if err := checkMove(r.Ref(), r.Metadata.Phase, to); err != nil {
+		return err
+	}
+	r.Metadata.Phase = to
+	if err := save(tx, r); err != nil {
+		return err
+	}
+	return event(tx, r.Kind, r.Metadata, reason, message)
+}
+
+func checkMove(ref penstock.Ref, from, to penstock.Phase) error {
+	if ref.Kind.Next(from, to) {
+		return nil
+	}
+	return &penstock.Error{Code: penstock.Internal, Where: ref.String(), Msg: fmt.Sprintf("phase can't go from %q to %q", from, to)}
+}
+
+func event(tx store.Tx, kind penstock.Kind, m v1.Metadata, reason, message string) error {
+	return tx.AppendEvent(store.Event{
+		At: now(), Project: m.Project, Kind: kind, UID: m.UID, Name: m.Name, Reason: reason, Message: message,
+	})
+}
+
+// condition sets one condition and keeps Since while the status stays.
+func condition(have []v1.Condition, kind string, status holds, reason, message string) []v1.Condition {
+	next := v1.Condition{Type: kind, Status: status == so, Reason: reason, Message: message, Since: now()}
+	for i, c := range have {
+		if c.Type != kind {
+			continue
+		}
+		if c.Status == next.Status {
+			next.Since = c.Since
+		}
+		have[i] = next
+		return have
+	}
+	return append(have, next)
+}
+
+// holds is whether a condition's statement is so.
+type holds int
+
+const (
+	notSo holds = iota
+	so
+)
+
+// after reports whether t is set and not later than at.
+func after(at, t time.Time) bool { return !t.IsZero() && !at.Before(t) }
