@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func SafetensorsInfo(r io.ReaderAt, size int64) (Info, error) {
 		return Info{}, malformed(byteAt(8), "the header doesn't start with '{'")
 	}
 	source := &sectionReader{SectionReader: io.NewSectionReader(r, 8, int64(n))}
-	h := header{in: jsontext.NewDecoder(source)}
+	h := header{in: jsontext.NewDecoder(bufio.NewReaderSize(source, int(min(n, bufferSize))))}
 	if err := h.read(); err != nil {
 		return Info{}, headerError(err, source.failed)
 	}
