@@ -19,15 +19,17 @@ import (
 // rates are all rates from before the window's end; of two with the same time,
 // the one that comes later counts. usages are those that overlap the window,
 // each ID once; what is still held ends where it is known to have been held.
-// Times count to the microsecond.
+// Times count to the microsecond. tallies are those of the window; PerThousand
+// divides by them. A window that reaches into the future charges what the pools
+// will cost if nothing changes: who wants what was spent ends it now.
 //
 // A price period of a pool's resource costs price × capacity × time, and a use
 // in it price × amount × time. Both are rounded down as running totals from
 // their own beginning, and a window is charged the difference of two totals:
 // that is why windows sum exactly. The division of what is neither used nor
 // rounding between Idle and Overrun may move by one nano-unit with the cut.
-func Cost(w Window, usages []store.Usage, rates []store.Rate) (Report, error) {
-	report := Report{Window: w}
+func Cost(w Window, usages []store.Usage, rates []store.Rate, tallies []store.Tally) (Report, error) {
+	report := Report{Window: w, Tallies: tallies}
 	if err := w.check(); err != nil {
 		return report, err
 	}

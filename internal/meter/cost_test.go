@@ -44,7 +44,7 @@ func use(id string, milli penstock.Amount, from, to time.Time) store.Usage {
 
 func mustCost(t *testing.T, w Window, usages []store.Usage, rates ...store.Rate) Report {
 	t.Helper()
-	r, err := Cost(w, usages, rates)
+	r, err := Cost(w, usages, rates, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestCorruptFactsAreRefused(t *testing.T) {
 			{Pool: "q", Resource: "h100", Price: math.MaxInt64, Capacity: 1000, From: hours(0)},
 		}},
 	} {
-		_, err := Cost(c.w, c.uses, c.rates)
+		_, err := Cost(c.w, c.uses, c.rates, nil)
 		if !errors.Is(err, &penstock.Error{Code: c.code}) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -311,12 +311,13 @@ func TestUnitCostsAreNullWhereTheyMeanNothing(t *testing.T) {
 	idle.ID, idle.Labels = "b", map[string]string{"endpoint": "unasked"}
 	unpriced.ID, unpriced.Pool, unpriced.Labels = "c", "elsewhere", map[string]string{"endpoint": "dark"}
 	r := mustCost(t, Window{hours(0), hours(1)}, []store.Usage{served, idle, unpriced}, gpus(t, 2, "3", hours(0)))
-	units, err := PerThousand(r, []store.Tally{
+	r.Tallies = []store.Tally{
 		{Project: "vision", EndpointName: "chat", Version: "v1", Requests: 500, Succeeded: 400, PromptTokens: 7000, CompletionTokens: 3000},
 		{Project: "vision", EndpointName: "chat", Version: "v2", Requests: 500, Succeeded: 600, PromptTokens: 0, CompletionTokens: 10000},
 		{Project: "vision", EndpointName: "dark", Requests: 1, Succeeded: 1, PromptTokens: 1},
 		{Project: "vision", EndpointName: "gone", Requests: 1},
-	})
+	}
+	units, err := PerThousand(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock"
+	"github.com/penstock/penstock/internal/store"
 )
 
 // Window is a stretch of time, its end not included.
@@ -137,6 +138,7 @@ type Report struct {
 	Rows       []Row
 	Pools      []PoolCost
 	Imbalances []Imbalance
+	Tallies    []store.Tally
 }
 
 // Cost is what all pools cost together.

@@ -63,7 +63,7 @@ func drawFacts(t *rapid.T) facts {
 }
 
 func (f facts) cost(t *rapid.T, w Window) Report {
-	r, err := Cost(w, f.usages, f.rates)
+	r, err := Cost(w, f.usages, f.rates, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/penstock/penstock"
-	"github.com/penstock/penstock/internal/store"
 )
 
 // Unit is what an endpoint's work cost by the piece. A price by the piece is
@@ -28,9 +27,9 @@ type Unit struct {
 }
 
 // PerThousand says what each endpoint's requests, tokens and successful answers
-// cost, from the rows with its name in the label endpoint and the tallies of
-// the same window. Units are in order of project and endpoint.
-func PerThousand(r Report, tallies []store.Tally) ([]Unit, error) {
+// cost, from the rows with its name in the label endpoint and the report's
+// tallies. Units are in order of project and endpoint.
+func PerThousand(r Report) ([]Unit, error) {
 	type name struct{ project, endpoint string }
 	units, held := map[name]*Unit{}, map[name]bool{}
 	of := func(n name) *Unit {
@@ -50,7 +49,7 @@ func PerThousand(r Report, tallies []store.Tally) ([]Unit, error) {
 			u.Unpriced.add(row.Resource, row.Area)
 		}
 	}
-	for _, t := range tallies {
+	for _, t := range r.Tallies {
 		u := of(name{t.Project, t.EndpointName})
 		u.Requests += t.Requests
 		u.Succeeded += t.Succeeded

@@ -35,7 +35,7 @@ func report(t *testing.T) meter.Report {
 	r, err := meter.Cost(meter.MonthWindow(noon), []store.Usage{use, more, dark}, []store.Rate{
 		{Pool: "p", Resource: "h100", Price: 2123456789, Capacity: 1000, From: noon},
 		{Pool: "p", Resource: penstock.Memory, Price: -1, Capacity: 4 << 30, From: noon},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
