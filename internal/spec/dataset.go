@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"math"
 	"path"
 	"strings"
 
@@ -42,7 +41,7 @@ func (c *checker) source(s v1.Source) {
 	}
 	c.globs("spec.source.include", s.Include)
 	c.globs("spec.source.exclude", s.Exclude)
-	between(c, "spec.source.maxFiles", s.MaxFiles, 0, math.MaxInt32)
+	atLeast(c, "spec.source.maxFiles", s.MaxFiles, 0)
 }
 
 func (c *checker) globs(field string, patterns []string) {
@@ -55,8 +54,8 @@ func (c *checker) globs(field string, patterns []string) {
 }
 
 func (c *checker) prepare(p *v1.Prepare) {
-	between(c, "spec.prepare.minBytes", p.MinBytes, 0, math.MaxInt64)
-	between(c, "spec.prepare.maxBytes", p.MaxBytes, 0, math.MaxInt64)
+	atLeast(c, "spec.prepare.minBytes", p.MinBytes, 0)
+	atLeast(c, "spec.prepare.maxBytes", p.MaxBytes, 0)
 	if p.MaxBytes > 0 && p.MinBytes > p.MaxBytes {
 		c.fault("spec.prepare.minBytes", "", "is %d, more than maxBytes, %d: every document would be dropped", p.MinBytes, p.MaxBytes)
 	}

@@ -154,7 +154,7 @@ func (c *checker) decodeScalar(path string, n *node, v reflect.Value, enum strin
 	switch v.Kind() {
 	case reflect.String:
 		if words := strings.Split(enum, ","); enum != "" && !slices.Contains(words, n.text) {
-			c.refuse(path, suggest(n.text, words), "%.60q is not one of %s", n.text, strings.Join(words, ", "))
+			c.refuse(path, didYouMean(n.text, words), "%.60q is not one of %s", n.text, strings.Join(words, ", "))
 			return false
 		}
 		v.SetString(n.text)

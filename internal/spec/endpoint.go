@@ -1,7 +1,7 @@
 package spec
 
 import (
-	"math"
+	"time"
 
 	v1 "github.com/penstock/penstock/api/v1"
 )
@@ -14,7 +14,7 @@ func (c *checker) endpoint(s *v1.EndpointSpec) {
 	between(c, "spec.replicas", s.Replicas, 1, 1000)
 	c.standardNeeds("spec.resources", &s.Resources)
 	between(c, "spec.priority", s.Priority, -maxPriority, maxPriority)
-	c.duration("spec.objective.ttft", s.Objective.TTFT, 0, math.MaxInt64)
+	atLeast(c, "spec.objective.ttft", time.Duration(s.Objective.TTFT), 0)
 	c.runtime(s.Runtime)
 }
 
@@ -26,7 +26,7 @@ func (c *checker) runtime(r v1.Runtime) {
 	switch {
 	case r.Name == "command":
 		c.command("spec.runtime.command", r.Command)
-	case len(r.Command) > 0:
+	case r.Name != "" && len(r.Command) > 0:
 		c.fault("spec.runtime.command", "write name: command", "the runtime %s has a program of its own", r.Name)
 	}
 }

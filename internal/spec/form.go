@@ -51,6 +51,13 @@ func between[T cmp.Ordered](c *checker, path string, v, low, high T) {
 	}
 }
 
+// atLeast checks low ≤ v.
+func atLeast[T cmp.Ordered](c *checker, path string, v, low T) {
+	if v < low {
+		c.fault(path, "", "must be %v or more, not %v", low, v)
+	}
+}
+
 func (c *checker) duration(path string, d v1.Duration, low, high time.Duration) {
 	between(c, path, time.Duration(d), low, high)
 }
@@ -122,8 +129,7 @@ func (c *checker) resource(path string, r penstock.Resource) bool {
 	return false
 }
 
-// needs checks what one task or machine has: each amount more than 0, and
-// devices in whole numbers or as a part of one.
+// needs checks what one task takes or one machine has.
 func (c *checker) needs(path string, r penstock.Resources) {
 	for _, name := range r.Names() {
 		inner, a := under(path, string(name)), r[name]
@@ -132,8 +138,6 @@ func (c *checker) needs(path string, r penstock.Resources) {
 			c.fault(inner, "leave it out", "must be more than 0")
 		case a > maxAmount:
 			c.fault(inner, "", "%s is more than the %s that can be counted", name.Format(a), name.Format(maxAmount))
-		case name.Accelerator() && a > 1000 && a%1000 != 0:
-			c.fault(inner, "write a whole number, or less than 1", "%s devices: only one device can be shared", name.Format(a))
 		}
 	}
 }
@@ -148,6 +152,11 @@ func (c *checker) standardNeeds(path string, r *penstock.Resources) {
 		c.fault(path, "write for instance {cpu: 1, memory: 1Gi}, or leave it out for 1 CPU", "must not be empty")
 	}
 	c.needs(path, *r)
+	for _, name := range r.Names() {
+		if a := (*r)[name]; name.Accelerator() && a > 1000 && a%1000 != 0 {
+			c.fault(under(path, string(name)), "write a whole number, or less than 1", "%s devices: only one device can be shared", name.Format(a))
+		}
+	}
 }
 
 // command checks the words that start a program.

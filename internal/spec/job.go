@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"math"
 	"path"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func (c *checker) job(where, name string, s *v1.JobSpec) {
 
 func (c *checker) lifetime(where string, s *v1.JobSpec) {
 	between(c, where+".priority", s.Priority, -maxPriority, maxPriority)
-	c.duration(where+".deadline", s.Deadline, 0, math.MaxInt64)
+	atLeast(c, where+".deadline", time.Duration(s.Deadline), 0)
 	between(c, where+".retries.max", s.Retries.Max, 0, 100)
 	if s.Retries.Max > 0 {
 		defaulted(c, where+".retries.backoff", &s.Retries.Backoff, v1.Duration(standardBackoff))

@@ -129,15 +129,19 @@ func nested(n *node) string {
 }
 
 // plainWord is text that every YAML reader takes for itself without quotes, but
-// for the words of notText.
-var plainWord = regexp.MustCompile(`^[A-Za-z/_$][A-Za-z0-9/_.$@+=-]*( [A-Za-z0-9/_.$@+=-]+)*$`)
+// for the words of notText; plainAmount is an amount or a duration with its unit.
+var (
+	plainWord = regexp.MustCompile(`^(\./|--?)?[A-Za-z/_$][A-Za-z0-9/_.$@+=-]*([ :]?[A-Za-z0-9/_.$@+=-]+)*$`)
+
+	plainAmount = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(h|ms|m|s|[KMGT]i|k|M|G|T))+$`)
+)
 
 // notText are words that YAML 1.1 or 1.2 reads as something else.
 var notText = []string{"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 // plain quotes with Go's escapes, each of which YAML has too.
 func plain(s string) string {
-	if plainWord.MatchString(s) && !slices.Contains(notText, strings.ToLower(s)) {
+	if plainAmount.MatchString(s) || plainWord.MatchString(s) && !slices.Contains(notText, strings.ToLower(s)) {
 		return s
 	}
 	return strconv.Quote(s)

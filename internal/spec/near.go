@@ -5,13 +5,19 @@ import "strings"
 // suggest is the hint for a word that isn't one of those known: the nearest
 // one, or the list.
 func suggest(word string, known []string) string {
+	hint := didYouMean(word, known)
+	if hint != "" || len(known) == 0 {
+		return hint
+	}
+	return "write one of " + strings.Join(known, ", ")
+}
+
+// didYouMean is the hint where the message lists the known words already.
+func didYouMean(word string, known []string) string {
 	if hit := nearest(word, known); hit != "" {
 		return "did you mean " + hit + "?"
 	}
-	if len(known) == 0 {
-		return ""
-	}
-	return "write one of " + strings.Join(known, ", ")
+	return ""
 }
 
 // nearest is the known word with the fewest letters to change, if those are at

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"math"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -46,7 +45,7 @@ func (c *checker) trigger(path string, t v1.Trigger) {
 	}
 	if t.Every != 0 {
 		given++
-		c.duration(path+".every", t.Every, time.Second, math.MaxInt64)
+		atLeast(c, path+".every", time.Duration(t.Every), time.Second)
 	}
 	if given != 1 {
 		c.fault(path, "", "must have exactly one of monitor, dataset and every, not %d", given)

@@ -1,7 +1,7 @@
 package spec
 
 import (
-	"math"
+	"time"
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
@@ -12,7 +12,7 @@ func (c *checker) project(s *v1.ProjectSpec) {
 	c.text("spec.costCentre", s.CostCentre, 1, 255)
 	c.text("spec.environment", s.Environment, 0, 63)
 	c.text("spec.team", s.Team, 0, 255)
-	c.duration("spec.retention", s.Retention, 0, math.MaxInt64)
+	atLeast(c, "spec.retention", time.Duration(s.Retention), 0)
 	members := seen{}
 	for i, m := range s.Members {
 		path := at("spec.members", i)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -250,6 +251,9 @@ func bounded(tokens token.Tokens) error {
 	return nil
 }
 
+// jsonNumber is what YAML's core schema and JSON both read as a number.
+var jsonNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
+
 // fromYAML turns the library's tree into nodes.
 func fromYAML(from ast.Node, depth int) (*node, error) {
 	n := &node{line: lineOf(from)}
@@ -260,6 +264,9 @@ func fromYAML(from ast.Node, depth int) (*node, error) {
 	case *ast.NullNode:
 	case *ast.StringNode:
 		n.shape, n.text = text, v.Value
+		if v.Token.Type == token.StringType && jsonNumber.MatchString(v.Value) {
+			n.shape = number // the library takes 1e3 and very long numbers for text
+		}
 	case *ast.LiteralNode:
 		n.shape, n.text = text, v.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
