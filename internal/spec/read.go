@@ -21,7 +21,7 @@ import (
 const maxTokens = 100_000
 
 // read gives the documents of a file, without the empty ones.
-func read(file string, data []byte) ([]*node, []fault) {
+func read(data []byte) ([]*node, []fault) {
 	if len(data) > MaxBytes {
 		return nil, []fault{{line: 1, msg: fmt.Sprintf("has %d bytes, more than %d", len(data), MaxBytes), hint: "split it into several files"}}
 	}

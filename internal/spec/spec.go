@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/penstock/penstock"
@@ -29,7 +30,7 @@ const (
 // sets (status, metadata.uid, …) are ignored, so that what was read from the
 // server can be applied again. The error is Errors, in order of lines.
 func Parse(file string, data []byte) ([]v1.Object, error) {
-	documents, faults := read(file, data)
+	documents, faults := read(data)
 	var objects []v1.Object
 	for _, n := range documents {
 		c := newChecker(file)
@@ -43,6 +44,20 @@ func Parse(file string, data []byte) ([]v1.Object, error) {
 		return nil, newErrors(file, faults)
 	}
 	return objects, nil
+}
+
+// Locate gives file:line of the field at path in the i-th object that Parse gave
+// for this file, or of the nearest field around it: so the command line turns
+// the Where of a server's error, "spec.tasks[0].replicas", into a place that
+// its user can go to. Without such an object it is the path itself.
+func Locate(file string, data []byte, i int, path string) string {
+	documents, faults := read(data)
+	if len(faults) > 0 || i < 0 || i >= len(documents) {
+		return path
+	}
+	c := newChecker(file)
+	c.document(documents[i])
+	return file + ":" + strconv.Itoa(max(1, c.line(path)))
 }
 
 // Check does to one object, as it came over the API, what Parse does to a
