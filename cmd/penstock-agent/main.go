@@ -1,0 +1,85 @@
+// Command penstock-agent sits next to every task, on every executor. It is
+// started by the executor with the task's private folder, and does what package
+// agent says. It is also the program behind the commands that Penstock itself
+// runs as jobs.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/penstock/penstock/internal/agent"
+)
+
+const usage = `usage:
+  penstock-agent run --dir DIR [--gate FILE] [--cache DIR]   run the task whose order is in DIR
+  penstock-agent version                                     say which build this is
+`
+
+func main() {
+	// Before anything else: an executor may stop a task at any moment.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr, signals))
+}
+
+// dispatch runs one subcommand and gives the program's exit status.
+func dispatch(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	switch args[0] {
+	case "run":
+		return run(args[1:], stderr, signals)
+	case "version":
+		fmt.Fprintln(stdout, version())
+		return 0
+	}
+	fmt.Fprintf(stderr, "penstock-agent: there is no command %q\n%s", args[0], usage)
+	return 2
+}
+
+func run(args []string, stderr io.Writer, signals <-chan os.Signal) int {
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	dir := flags.String("dir", "", "the task's private folder")
+	gate := flags.String("gate", "", "a file that must be there before the task begins")
+	cache := flags.String("cache", "", "the folder of blobs that this machine's tasks share")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *dir == "" || flags.NArg() > 0 {
+		fmt.Fprint(stderr, "penstock-agent: run needs --dir and nothing else\n"+usage)
+		return 2
+	}
+	err := agent.Run(context.Background(), agent.Options{
+		Dir: agent.Folder(*dir), Gate: *gate, Cache: *cache, Signals: signals,
+	})
+	if err != nil {
+		fmt.Fprintf(stderr, "penstock-agent: %s\n", err)
+		return 1
+	}
+	return 0
+}
+
+// version is the module's version and the commit that the program was built of.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value
+		}
+	}
+	return v + " " + info.GoVersion
+}
