@@ -9,6 +9,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// Genesis is the Prev of the first entry, which has none before it.
+const Genesis = "0000000000000000000000000000000000000000000000000000000000000000"
+
 // Sum is the hash that e must have: the SHA-256, in lower-case hex, of Prev
 // followed by the canonical JSON (RFC 8785) of e without Hash. At is taken in
 // UTC to the microsecond, since that is what a store keeps; bytes that aren't
