@@ -27,6 +27,9 @@ const (
 	// keepRevisions is how far back a watch can go on. It is some hours of a
 	// busy installation, and some hundred megabytes at most.
 	keepRevisions = 100_000
+	// smallest is the size of the smallest page. SQLite would take less for an
+	// empty database, and write over it.
+	smallest = 512
 )
 
 // Open opens the database file at path, makes it (readable by its owner only)
@@ -53,7 +56,7 @@ func open(ctx context.Context, path string, keep int64, pragmas ...string) (*sql
 	}
 	// The writer comes first: it turns the file into a database in WAL mode,
 	// which a connection that only reads can't.
-	writer, err := pool(path, 1, append(pragmas, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)"))
+	writer, err := openWriter(path, pragmas...)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +68,12 @@ func open(ctx context.Context, path string, keep int64, pragmas ...string) (*sql
 		return nil, errors.Join(err, writer.Close())
 	}
 	return sqldb.New(sqldb.Config{Writer: writer, Readers: read, Dialect: dialect(), KeepRevisions: keep}), nil
+}
+
+// openWriter makes the pool of the one connection that writes. synchronous(FULL)
+// syncs the log at every commit, so that a commit survives a power cut.
+func openWriter(path string, pragmas ...string) (*sql.DB, error) {
+	return pool(path, 1, append(pragmas, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)"))
 }
 
 // pool makes a pool of at most n connections, kept open once they are.
@@ -102,6 +111,12 @@ func makePrivate(path string) error {
 	info, err := f.Stat()
 	if err != nil {
 		return unavailable(err)
+	}
+	if info.Size() > 0 && info.Size() < smallest {
+		return &penstock.Error{
+			Code: penstock.Corrupt, Msg: fmt.Sprintf("the file has %d bytes and a SQLite database has %d at least", info.Size(), smallest),
+			Hint: "was the file overwritten? Put a backup back, or move it away to begin anew",
+		}
 	}
 	if info.Mode().Perm() != 0o600 {
 		if err := f.Chmod(0o600); err != nil {

@@ -16,11 +16,11 @@ import (
 
 func edgeTests() map[string]func(*testing.T, store.Store) {
 	return map[string]func(*testing.T, store.Store){
-		"LinksAreFoundFromBothEnds":                 testLinks,
-		"LinkingTwiceChangesNothing":                testLinkTwice,
-		"ALinkNeedsTwoObjectsThatAreThere":          testLinkMissing,
+		"LinksAreFoundFromBothEnds":                   testLinks,
+		"LinkingTwiceChangesNothing":                  testLinkTwice,
+		"ALinkNeedsTwoObjectsThatAreThere":            testLinkMissing,
 		"AnObjectThatOthersUseIsBusyUntilTheyAreGone": testBusy,
-		"TheFactsOfADeletedObjectStay":              testFactsStay,
+		"TheFactsOfADeletedObjectStay":                testFactsStay,
 	}
 }
 
