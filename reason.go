@@ -41,7 +41,8 @@ const (
 	MetricOverBound ReasonCode = "MetricOverBound"
 	ApprovalMissing ReasonCode = "ApprovalMissing"
 	// watch
-	Drifted ReasonCode = "Drifted"
+	Drifted         ReasonCode = "Drifted"
+	ObjectiveMissed ReasonCode = "ObjectiveMissed"
 )
 
 // Class says who can do something about a Reason.
