@@ -115,11 +115,12 @@ func Allow(p Principal, verb Verb, kind penstock.Kind, project string) error {
 	case project != "" && (p.Role == "" || p.Project != "" && p.Project != project):
 		return notFound(kind)
 	}
-	i := slices.IndexFunc(Rules(), func(r Rule) bool { return slices.Contains(r.Verbs, verb) && slices.Contains(r.Kinds, kind) })
+	rules := Rules()
+	i := slices.IndexFunc(rules, func(r Rule) bool { return slices.Contains(r.Verbs, verb) && slices.Contains(r.Kinds, kind) })
 	if i < 0 {
 		return denied(fmt.Sprintf("nobody can %s a %s", verb, kind), "")
 	}
-	r := Rules()[i]
+	r := rules[i]
 	switch wide := p.Project == ""; {
 	case !p.Role.Includes(r.Role):
 		return denied(fmt.Sprintf("role %s can't %s a %s; %s can", orNone(p.Role), verb, kind, r.Role), "ask somebody with that role, or an admin for the role")
