@@ -65,14 +65,15 @@ func jobSpec() *rapid.Generator[v1.JobSpec] {
 			Preemptible: rapid.Bool().Draw(t, "preemptible"),
 			Deadline:    duration(0).Draw(t, "deadline"),
 			Grace:       duration(time.Millisecond).Draw(t, "grace"),
-			Retries:     v1.Retries{Max: rapid.IntRange(0, 100).Draw(t, "max"), Backoff: duration(0).Draw(t, "backoff")},
+			Retries:     v1.Retries{Max: rapid.IntRange(0, 100).Draw(t, "max"), Backoff: v1.Duration(rapid.Int64Range(0, int64(maxBackoff)).Draw(t, "backoff"))},
 		}
 		for _, set := range names(1, 3).Draw(t, "sets") {
 			s.Tasks = append(s.Tasks, v1.TaskSet{
 				Name: set, Replicas: rapid.IntRange(0, 4).Draw(t, "replicas"), Resources: resources().Draw(t, "resources"),
 				Command: append([]string{"run"}, rapid.SliceOfN(aText, 0, 4).Draw(t, "arguments")...),
 				Env:     rapid.MapOfN(rapid.StringMatching(`X_[a-zA-Z0-9_]{0,6}`), aText, 0, 3).Draw(t, "env"),
-				Dir:     rapid.SampledFrom([]string{"", "/code", "/a b/ü"}).Draw(t, "dir"),
+				Dir:     rapid.SampledFrom([]string{"", "code", "./a b/ü", "/code", "../x"}).Draw(t, "dir"),
+				Code:    &v1.Code{Digest: aDigest.Draw(t, "code"), Files: []v1.File{{Path: "a b/ü.py", Size: 7, Digest: aDigest.Draw(t, "file")}}},
 			})
 		}
 		for _, data := range names(0, 2).Draw(t, "data") {

@@ -10,12 +10,13 @@ import (
 	v1 "github.com/penstock/penstock/api/v1"
 )
 
-// What a job gets that says nothing.
+// What a job gets that says nothing, and the most that it may ask for.
 const (
 	standardGrace   = 30 * time.Second
 	maxGrace        = time.Hour
 	standardKeep    = 2
 	standardBackoff = 10 * time.Second
+	maxBackoff      = 5 * time.Minute // what the doubling stops at
 	standardSplit   = "train"
 )
 
@@ -49,7 +50,7 @@ func (c *checker) lifetime(where string, s *v1.JobSpec) {
 	if s.Retries.Max > 0 {
 		defaulted(c, where+".retries.backoff", &s.Retries.Backoff, v1.Duration(standardBackoff))
 	}
-	c.duration(where+".retries.backoff", s.Retries.Backoff, 0, 24*time.Hour)
+	c.duration(where+".retries.backoff", s.Retries.Backoff, 0, maxBackoff)
 	defaulted(c, where+".grace", &s.Grace, v1.Duration(standardGrace))
 	c.duration(where+".grace", s.Grace, time.Millisecond, maxGrace)
 }
@@ -100,7 +101,7 @@ func (c *checker) taskSet(where string, t *v1.TaskSet) {
 	c.command(where+".command", t.Command)
 	c.standardNeeds(where+".resources", &t.Resources)
 	c.environment(where+".env", t.Env)
-	c.folder(where+".dir", t.Dir)
+	c.folder(where, t)
 	if t.Serve == nil {
 		return
 	}
@@ -139,15 +140,31 @@ func (c *checker) parameters(where string, parameters map[string]string) {
 	}
 }
 
-// folder checks the folder that a task starts in. Only the command line, which
-// knows where the manifest lies, can make sense of a relative one.
-func (c *checker) folder(field, dir string) {
+// folder checks the folder with a task's code, and the files that the command
+// line made of it. Over the API one without the other would start the task in an
+// empty folder.
+func (c *checker) folder(where string, t *v1.TaskSet) {
+	dir := t.Dir
 	switch {
 	case dir == "":
-	case strings.ContainsRune(dir, 0) || path.Clean(dir) != dir && "./"+path.Clean(dir) != dir:
-		c.fault(field, "write "+path.Clean(strings.ReplaceAll(dir, "\x00", "")), "%.80q is not the shortest form of the path", dir)
-	case !path.IsAbs(dir) && c.file == "":
-		c.fault(field, "send an absolute path; the command line does so", "%.80q is relative, but to what?", dir)
+	case strings.ContainsRune(dir, 0):
+		c.fault(where+".dir", "", "can't hold a NUL")
+	case path.Clean(dir) != dir && "./"+path.Clean(dir) != dir:
+		c.fault(where+".dir", "write "+path.Clean(dir), "%.80q is not the shortest form of the path", dir)
+	case c.file == "" && t.Code == nil:
+		c.fault(where+".dir", "apply the manifest with the command line, which uploads them", "the files of %.80q didn't come with it", dir)
+	}
+	if t.Code == nil {
+		return
+	}
+	c.digest(where+".code.digest", t.Code.Digest)
+	paths := seen{}
+	for i, f := range t.Code.Files {
+		inner := at(where+".code.files", i)
+		c.inside(inner+".path", f.Path)
+		paths.add(c, inner+".path", f.Path)
+		c.digest(inner+".digest", f.Digest)
+		atLeast(c, inner+".size", f.Size, 0)
 	}
 }
 

@@ -64,15 +64,15 @@ func (w *yamlWriter) object(n *node, indent int) {
 func (w *yamlWriter) list(n *node, indent int) {
 	for _, item := range n.items {
 		w.pad(indent)
-		w.WriteString("- ")
 		switch {
 		case len(item.entries) > 0:
+			w.WriteString("- ")
 			w.object(item, indent+2)
 		case len(item.items) > 0 && flow(item) == "":
-			// No type has lists in lists; JSON is YAML too.
-			w.WriteString(nested(item) + "\n")
+			w.WriteString("-\n")
+			w.list(item, indent+2)
 		default:
-			w.WriteString(inline(item) + "\n")
+			w.WriteString("- " + inline(item) + "\n")
 		}
 	}
 }
@@ -108,24 +108,6 @@ func flow(n *node) string {
 		return ""
 	}
 	return line
-}
-
-// nested is any value in one line.
-func nested(n *node) string {
-	var parts []string
-	for _, item := range n.items {
-		parts = append(parts, nested(item))
-	}
-	for _, e := range n.entries {
-		parts = append(parts, strconv.Quote(e.key)+": "+nested(e.value))
-	}
-	switch n.shape {
-	case list:
-		return "[" + strings.Join(parts, ", ") + "]"
-	case object:
-		return "{" + strings.Join(parts, ", ") + "}"
-	}
-	return inline(n)
 }
 
 // plainWord is text that every YAML reader takes for itself without quotes, but

@@ -61,8 +61,8 @@ func Locate(file string, data []byte, i int, path string) string {
 }
 
 // Check does to one object, as it came over the API, what Parse does to a
-// document: Where in its errors is the path of the field. Here a relative
-// folder has no meaning and is refused. The result has no status and none of
+// document: Where in its errors is the path of the field. Here a folder of code
+// needs the files that were made of it. The result has no status and none of
 // the metadata that the server sets; checking a result gives the same bytes.
 func Check(o v1.Object) (v1.Object, error) {
 	c := newChecker("")
@@ -274,8 +274,7 @@ func longestName(kind penstock.Kind) int {
 	return 63
 }
 
-// field paths
-
+// under is the path of a field or key in the object at path.
 func under(path, key string) string {
 	switch {
 	case !plainKey.MatchString(key):
@@ -286,4 +285,5 @@ func under(path, key string) string {
 	return path + "." + key
 }
 
+// at is the path of an item of the list at path.
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

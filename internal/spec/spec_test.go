@@ -76,7 +76,7 @@ func TestEqualSpecsGiveEqualBytes(t *testing.T) {
 	}
 }
 
-func TestCheckNamesTheFieldAndTakesNoRelativeFolder(t *testing.T) {
+func TestCheckNamesTheFieldAndTakesNoFolderWithoutItsFiles(t *testing.T) {
 	o := v1.Object{
 		APIVersion: v1.Version, Kind: penstock.KindJob,
 		Metadata: v1.Metadata{Project: "Vision", Name: "j", UID: "kept-by-nobody", Revision: 7, Phase: penstock.PhaseRunning},
@@ -88,7 +88,7 @@ func TestCheckNamesTheFieldAndTakesNoRelativeFolder(t *testing.T) {
 		`spec.tasks[0].comand: unknown field`,
 		`spec.grace: "x" is not a duration`,
 		`spec.tasks[0].command: must not be empty`,
-		`spec.tasks[0].dir: "code" is relative, but to what?`,
+		`spec.tasks[0].dir: the files of "code" didn't come with it`,
 	}
 	if diff := cmp.Diff(want, lines(t, err)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
