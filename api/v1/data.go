@@ -13,8 +13,8 @@ type Dataset = Resource[DatasetSpec, DatasetStatus]
 type DatasetSpec struct {
 	Source    Source  `json:"source"`
 	Prepare   Prepare `json:"prepare,omitzero"`
-	Class     string  `json:"class,omitempty" enum:"public,internal,confidential,regulated"`
-	Residency string  `json:"residency,omitempty"`
+	Class     string  `json:"class,omitempty" enum:"public,internal,confidential,regulated"` // how far it may be shown
+	Residency string  `json:"residency,omitempty"`                                           // the jurisdiction that it belongs to
 	// Resources are what the preparation takes.
 	Resources penstock.Resources `json:"resources,omitempty"`
 }
@@ -46,7 +46,7 @@ type Prepare struct {
 	// {"train": 90, "heldout": 10}. A document's part depends on its content
 	// and Seed alone.
 	Split map[string]int `json:"split,omitempty"`
-	Seed  int64          `json:"seed,omitempty"`
+	Seed  int64          `json:"seed,omitempty"` // of the split
 	// Tokeniser turns text into tokens: "bytes" (token = byte + 3, with 1 before
 	// and 2 after each document).
 	Tokeniser string `json:"tokeniser,omitempty" enum:"bytes"`

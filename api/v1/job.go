@@ -29,10 +29,10 @@ type JobSpec struct {
 	Parameters map[string]string `json:"parameters,omitempty"`
 	// Secrets names Secrets whose keys become files under PENSTOCK_SECRETS.
 	Secrets  []string `json:"secrets,omitempty"`
-	Priority int      `json:"priority,omitempty"`
+	Priority int      `json:"priority,omitempty"` // from -1000 to 1000; more goes first
 	// Preemptible lets more important work take the devices back.
 	Preemptible bool     `json:"preemptible,omitempty"`
-	Deadline    Duration `json:"deadline,omitzero"`
+	Deadline    Duration `json:"deadline,omitzero"` // how long an attempt may run; 0 is no bound
 	Retries     Retries  `json:"retries,omitzero"`
 	// Grace is the time from SIGTERM to SIGKILL. Default 30 s.
 	Grace Duration `json:"grace,omitzero"`
@@ -42,12 +42,12 @@ type JobSpec struct {
 
 // TaskSet is a number of like tasks.
 type TaskSet struct {
-	Name string `json:"name"`
+	Name string `json:"name"` // unique in the job
 	// Replicas is how many tasks run. Default 1.
 	Replicas  int                `json:"replicas,omitempty"`
-	Command   []string           `json:"command"`
-	Env       map[string]string  `json:"env,omitempty"`
-	Resources penstock.Resources `json:"resources,omitempty"`
+	Command   []string           `json:"command"`             // the program and its arguments; no shell is in between
+	Env       map[string]string  `json:"env,omitempty"`       // what Penstock itself sets can't be set
+	Resources penstock.Resources `json:"resources,omitempty"` // what each task takes
 	// Dir is the folder with the code, relative to the manifest. The command line
 	// uploads its files when it applies, and puts them into Code.
 	Dir string `json:"dir,omitempty"`
@@ -72,16 +72,16 @@ type Serve struct {
 
 // DataRef mounts one split of a dataset at PENSTOCK_DATA/<name>.
 type DataRef struct {
-	Name    string `json:"name"`
-	Dataset string `json:"dataset"`
+	Name    string `json:"name"`    // of the folder
+	Dataset string `json:"dataset"` // of the same project
 	// Version is a digest; empty takes the newest when the job is placed.
 	Version penstock.Digest `json:"version,omitempty"`
-	Split   string          `json:"split,omitempty"`
+	Split   string          `json:"split,omitempty"` // default train
 }
 
 // ModelRef mounts a model version at PENSTOCK_MODELS/<name>.
 type ModelRef struct {
-	Name  string `json:"name"`
+	Name  string `json:"name"`  // of the folder
 	Model string `json:"model"` // name, name@alias or name@digest
 }
 
@@ -94,7 +94,7 @@ type Checkpoints struct {
 // Output names a folder under PENSTOCK_OUTPUTS that becomes a version when the
 // job succeeds.
 type Output struct {
-	Name string `json:"name"`
+	Name string `json:"name"` // of the folder
 	// Exactly one of Model, Dataset and Metrics is given. Metrics names a JSON
 	// file of numbers in the folder: an evaluation.
 	Model   string      `json:"model,omitempty"`
@@ -104,7 +104,7 @@ type Output struct {
 
 // MetricsOut is an evaluation: the numbers of one JSON file, about one model version.
 type MetricsOut struct {
-	File string `json:"file"`
+	File string `json:"file"` // its path in the folder
 	// Model is the ModelRef's name whose version was evaluated.
 	Model string `json:"model"`
 }
@@ -112,8 +112,8 @@ type MetricsOut struct {
 // Retries bounds how often a job starts again after a task failed. A reclaimed
 // or lost attempt doesn't count.
 type Retries struct {
-	Max     int      `json:"max,omitempty"`
-	Backoff Duration `json:"backoff,omitzero"`
+	Max     int      `json:"max,omitempty"`    // 0 to 100
+	Backoff Duration `json:"backoff,omitzero"` // before the second restart, then doubled up to 5m; the first is at once
 }
 
 // JobStatus is where the job stands.
@@ -224,8 +224,8 @@ type TaskStatus struct {
 // is a pure function of Seed, the epoch and the dataset's digest: whoever asks
 // for a step gets the same samples, whatever was lost before.
 type Feed struct {
-	Data string `json:"data"` // the DataRef's name; its format is tokens-u16
-	Seed int64  `json:"seed,omitempty"`
+	Data string `json:"data"`           // the DataRef's name; its format is tokens-u16
+	Seed int64  `json:"seed,omitempty"` // of the order
 	// Window is how many tokens a sample has.
 	Window int `json:"window"`
 	// Batch is how many samples all ranks take together in one step; the world

@@ -12,7 +12,7 @@ type Model = Resource[ModelSpec, ModelStatus]
 
 // ModelSpec declares the gate.
 type ModelSpec struct {
-	Description string `json:"description,omitempty"`
+	Description string `json:"description,omitempty"` // for people
 	// Gates are what an alias needs before it moves, by alias. An alias that
 	// isn't listed needs a clean scan only.
 	Gates map[string]Gate `json:"gates,omitempty"`
@@ -20,16 +20,16 @@ type ModelSpec struct {
 
 // Gate is what a version must have shown.
 type Gate struct {
-	Metrics []Bound `json:"metrics,omitempty"`
+	Metrics []Bound `json:"metrics,omitempty"` // all of them must hold
 	// Approvals is how many approvals by approvers other than the author.
 	Approvals int `json:"approvals,omitempty"`
 }
 
 // Bound holds one evaluation metric within limits; a nil limit is open.
 type Bound struct {
-	Metric string   `json:"metric"`
-	Max    *float64 `json:"max,omitempty"`
-	Min    *float64 `json:"min,omitempty"`
+	Metric string   `json:"metric"`        // a name in the evaluation's file
+	Max    *float64 `json:"max,omitempty"` // the largest value that passes
+	Min    *float64 `json:"min,omitempty"` // the smallest value that passes
 }
 
 // ModelStatus lists the aliases.

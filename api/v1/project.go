@@ -11,21 +11,21 @@ type Project = Resource[ProjectSpec, ProjectStatus]
 
 // ProjectSpec declares a tenant.
 type ProjectSpec struct {
-	Owner       string   `json:"owner"`
-	CostCentre  string   `json:"costCentre"`
-	Environment string   `json:"environment,omitempty"`
-	Team        string   `json:"team,omitempty"`
+	Owner       string   `json:"owner"`                 // who answers for the project
+	CostCentre  string   `json:"costCentre"`            // who pays
+	Environment string   `json:"environment,omitempty"` // the FinOps label: research, production, …
+	Team        string   `json:"team,omitempty"`        // the FinOps label
 	Members     []Member `json:"members,omitempty"`
 	Quota       Quota    `json:"quota,omitzero"`
 	Budget      *Budget  `json:"budget,omitempty"`
 	// Retention is how long finished work is kept for looking at; 0 keeps it.
 	Retention Duration  `json:"retention,omitzero"`
-	Expires   time.Time `json:"expires,omitzero"`
+	Expires   time.Time `json:"expires,omitzero"` // from then on no new work starts
 }
 
 // Member is a person or a program with a role in the project.
 type Member struct {
-	Subject string        `json:"subject"`
+	Subject string        `json:"subject"` // as the token names it
 	Role    penstock.Role `json:"role" enum:"viewer,developer,approver,operator,admin"`
 }
 
@@ -33,13 +33,13 @@ type Member struct {
 // is how much more it may take while it stands idle elsewhere; a resource that
 // Nominal doesn't list is not limited.
 type Quota struct {
-	Nominal penstock.Resources `json:"nominal,omitempty"`
-	Borrow  penstock.Resources `json:"borrow,omitempty"`
+	Nominal penstock.Resources `json:"nominal,omitempty"` // its own
+	Borrow  penstock.Resources `json:"borrow,omitempty"`  // on top of it, while others leave it idle
 }
 
 // Budget bounds what a project spends in a calendar month (UTC).
 type Budget struct {
-	Monthly penstock.Money `json:"monthly"`
+	Monthly penstock.Money `json:"monthly"` // more than 0
 	// AtLimit is what happens to new work once the month's cost has reached
 	// the budget: "warn" lets it start, "stop" lets it wait.
 	AtLimit string `json:"atLimit,omitempty" enum:"warn,stop"`
@@ -59,10 +59,10 @@ type Pool = Resource[PoolSpec, PoolStatus]
 type PoolSpec struct {
 	// Executor runs the pool's work: "local".
 	Executor     string `json:"executor"`
-	Provider     string `json:"provider,omitempty"`
-	Region       string `json:"region,omitempty"`
-	Jurisdiction string `json:"jurisdiction,omitempty"`
-	Market       string `json:"market,omitempty" enum:"owned,reserved,on-demand,spot,edge"`
+	Provider     string `json:"provider,omitempty"`                                         // who bills for it
+	Region       string `json:"region,omitempty"`                                           // where it stands
+	Jurisdiction string `json:"jurisdiction,omitempty"`                                     // whose law holds there
+	Market       string `json:"market,omitempty" enum:"owned,reserved,on-demand,spot,edge"` // how it was bought
 	// Prices is the price of one unit of each resource for one hour: of a CPU,
 	// of a GiB of memory, of a device. An unlisted resource has no known price,
 	// which is not a price of 0.
@@ -74,15 +74,15 @@ type PoolSpec struct {
 
 // Node is one machine: its capacity, and its accelerators one by one.
 type Node struct {
-	Name     string             `json:"name"`
-	Capacity penstock.Resources `json:"capacity"`
-	Devices  []Device           `json:"devices,omitempty"`
+	Name     string             `json:"name"`              // the host name
+	Capacity penstock.Resources `json:"capacity"`          // accelerators are counted from Devices, or make Devices where there are none
+	Devices  []Device           `json:"devices,omitempty"` // one for each accelerator
 }
 
 // Device is one accelerator. ID is what the runtime knows it by.
 type Device struct {
-	ID     string            `json:"id"`
-	Type   penstock.Resource `json:"type"`
+	ID     string            `json:"id"`   // such as GPU-0a1b or 0
+	Type   penstock.Resource `json:"type"` // such as h100
 	Memory int64             `json:"memoryBytes,omitempty"`
 }
 
@@ -101,7 +101,7 @@ type Secret = Resource[SecretSpec, SecretStatus]
 
 // SecretSpec declares the values. In answers the values are empty.
 type SecretSpec struct {
-	Values map[string]string `json:"values"`
+	Values map[string]string `json:"values"` // by key, which becomes the name of a file
 }
 
 // SecretStatus names the keys that are set. Sealed is the ciphertext in the

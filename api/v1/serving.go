@@ -16,8 +16,8 @@ type EndpointSpec struct {
 	Runtime Runtime `json:"runtime"`
 	// Replicas is how many copies run. Default 1.
 	Replicas  int                `json:"replicas,omitempty"`
-	Resources penstock.Resources `json:"resources,omitempty"`
-	Priority  int                `json:"priority,omitempty"`
+	Resources penstock.Resources `json:"resources,omitempty"` // what each copy takes
+	Priority  int                `json:"priority,omitempty"`  // as a job's
 	Objective Objective          `json:"objective,omitzero"`
 }
 
@@ -37,7 +37,7 @@ type Runtime struct {
 
 // Objective is what the endpoint should keep.
 type Objective struct {
-	TTFT Duration `json:"ttft,omitzero"`
+	TTFT Duration `json:"ttft,omitzero"` // time to first token
 }
 
 // EndpointStatus is what serves now.
@@ -62,8 +62,8 @@ type Monitor = Resource[MonitorSpec, MonitorStatus]
 
 // MonitorSpec declares what is watched and when it counts as drifted.
 type MonitorSpec struct {
-	Endpoint string   `json:"endpoint"`
-	Signals  []Signal `json:"signals"`
+	Endpoint string   `json:"endpoint"` // of the same project
+	Signals  []Signal `json:"signals"`  // one at least
 	// Window is how many requests are compared at a time, the newest ones.
 	// Default 100.
 	Window int `json:"window,omitempty"`
@@ -131,7 +131,7 @@ type Trigger struct {
 
 // Step is a job to start. It gets the name <pipeline>-<run>-<step>.
 type Step struct {
-	Name string  `json:"name"`
+	Name string  `json:"name"` // unique in the pipeline
 	Job  JobSpec `json:"job"`
 }
 
