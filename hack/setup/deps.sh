@@ -34,21 +34,11 @@ packages_for() {
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-as_root() {
-	if [ "$(id -u)" = 0 ]; then
-		"$@"
-	elif command -v sudo >/dev/null; then
-		sudo "$@"
-	else
-		fail "installing needs root, and there is no sudo" "run this script as root"
-	fi
-}
-
 # apt LOG ARGUMENTS runs apt-get and shows its words only where it went wrong.
 apt() {
 	log=$1
 	shift
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1
+	$root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1
 }
 
 [ $# = 1 ] || usage
@@ -62,6 +52,12 @@ done
 if [ -z "$missing" ]; then
 	say "nothing to do:" $wanted "stand already"
 	exit 0
+fi
+
+root=
+if [ "$(id -u)" != 0 ]; then
+	command -v sudo >/dev/null || fail "installing$missing needs root, and there is no sudo" "run this script as root"
+	root=sudo
 fi
 
 log=$(mktemp)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from model import BEGIN, END, UNKNOWN, Config
+from model import BEGIN, END, FIRST_BYTE, UNKNOWN, Config
 
 ALIGNMENT = 32
 UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
-TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_BYTE = 2, 3, 6
+TOKEN_NORMAL, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_BYTE = 1, 2, 3, 6
 FLOAT32_TENSOR = 0
 
 TENSORS = {
@@ -81,6 +81,10 @@ def vocabulary() -> list[bytes]:
     """The keys of the tokeniser: three control tokens, then one for each byte."""
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     kinds = [TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_CONTROL] + [TOKEN_BYTE] * 256
+    # llama.cpp turns each space of a text into U+2581 first, as SentencePiece does.
+    # As a byte token the space would never be found, and U+2581 fall apart into three.
+    space = FIRST_BYTE + ord(" ")
+    tokens[space], kinds[space] = "\u2581", TOKEN_NORMAL
     return [
         pair("tokenizer.ggml.model", STRING, "llama"),
         array("tokenizer.ggml.tokens", STRING, tokens),

@@ -152,6 +152,11 @@ class TestGGUF(Scratch):
         self.assertEqual(keys["tokenizer.ggml.token_type"][:4], [2, 3, 3, 6])
         self.assertFalse(keys["tokenizer.ggml.add_space_prefix"])
 
+    def test_a_space_is_one_token_for_llama_cpp(self) -> None:
+        keys, space = self.file.keys, ord(" ") + 3
+        self.assertEqual((keys["tokenizer.ggml.tokens"][space], keys["tokenizer.ggml.token_type"][space]), ("\u2581", 1))
+        self.assertEqual(keys["tokenizer.ggml.token_type"].count(6), 255)
+
     def test_every_tensor_is_there_once_aligned_and_within_the_file(self) -> None:
         self.assertEqual(len(self.file.infos), len(self.state))
         end = 0
