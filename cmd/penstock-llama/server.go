@@ -234,7 +234,12 @@ func event(w http.ResponseWriter, data []byte) error {
 	if _, err := w.Write(line); err != nil {
 		return err
 	}
-	return control.Flush()
+	if err := control.Flush(); err != nil {
+		return err
+	}
+	// The connection's next request must not inherit the deadline.
+	_ = control.SetWriteDeadline(time.Time{})
+	return nil
 }
 
 func (s *server) fail(w http.ResponseWriter, err error) {

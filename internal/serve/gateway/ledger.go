@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/penstock/penstock"
+	"github.com/penstock/penstock/internal/store"
+)
+
+// How a request ends, and where its token counts are from; see store.Request.
+const (
+	outcomeOK      = "ok"
+	outcomeAborted = "aborted"
+	outcomeFailed  = "failed"
+	outcomeSwept   = "swept"
+
+	sourceUpstream  = "upstream"
+	sourceCounted   = "counted"
+	sourceEstimated = "estimated"
+)
+
+// settleTime bounds a settlement, which goes on after its client has left.
+const settleTime = 10 * time.Second
+
+// sweepPage is how many requests one transaction of Sweep settles.
+const sweepPage = 500
+
+// overLimitRetry is when a key over its token limit may ask again: what other
+// requests of the key hold back and don't use is given back as they end.
+const overLimitRetry = 30 * time.Second
+
+// newEntry is a request's line in the ledger, not yet written.
+func newEntry(cred store.Credential, e *endpoint, r route, started time.Time) (store.Request, error) {
+	id, err := penstock.NewUID(started, rand.Reader)
+	if err != nil {
+		return store.Request{}, err
+	}
+	return store.Request{
+		ID: string(id), Key: cred.ID, Project: e.project, Endpoint: e.uid, EndpointName: e.name,
+		Version: e.version, Route: string(r), Started: started.UTC(),
+	}, nil
+}
+
+// reserve holds back r.Reserved tokens of the key's limit, durably.
+func (g *Gateway) reserve(ctx context.Context, r store.Request, limit int64) error {
+	err := g.store.Update(ctx, func(tx store.Tx) error { return tx.Reserve(r, limit) })
+	if errors.Is(err, &penstock.Error{Code: penstock.OverLimit}) {
+		return &fault{err: &penstock.Error{
+			Code: penstock.OverLimit, Err: err,
+			Msg:  fmt.Sprintf("this request can use %d tokens, which is more than is left of this key's %d", r.Reserved, limit),
+			Hint: "Send a smaller max_tokens, or ask for a higher limit",
+		}, code: "insufficient_quota", retry: overLimitRetry}
+	}
+	if err != nil {
+		return fmt.Errorf("reserve request %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// settle closes a request in the ledger, durably, also when its client has left.
+func (g *Gateway) settle(ctx context.Context, r store.Request) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	first := false
+	err := g.store.Update(ctx, func(tx store.Tx) (err error) {
+		first, err = tx.Settle(r)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settle request %s: %w", r.ID, err)
+	}
+	if first {
+		g.metrics.settled(r)
+	}
+	return nil
+}
+
+// Sweep settles the requests that an earlier gateway left open when it died, and
+// gives how many. Nobody knows what they used, so they are charged what they had
+// reserved: usage is never lost, and a key's limit holds. It must run before the
+// first request, and while no other gateway uses the same store.
+func (g *Gateway) Sweep(ctx context.Context) (int, error) {
+	swept := 0
+	for {
+		n := 0
+		err := g.store.Update(ctx, func(tx store.Tx) error {
+			n = 0
+			open, err := tx.Requests(store.RequestQuery{Open: true, Limit: sweepPage})
+			if err != nil {
+				return err
+			}
+			for _, r := range open {
+				if !r.Started.Before(g.born) {
+					continue
+				}
+				r.Ended, r.CompletionTokens = g.born, r.Reserved
+				r.Outcome, r.Source = outcomeSwept, sourceEstimated
+				if _, err := tx.Settle(r); err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		if err != nil {
+			return swept, fmt.Errorf("sweep requests: %w", err)
+		}
+		if swept += n; n == 0 {
+			return swept, nil
+		}
+	}
+}
