@@ -171,6 +171,21 @@ func Remove(dirs []string) error {
 	return errors.Join(errs...)
 }
 
+// makeDir makes a group's folder. The last rank of another gang may remove the
+// one above it at the same moment, so it is tried more than once.
+func makeDir(dir string) error {
+	var err error
+	for range 5 {
+		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make control group: %w", err)
+	}
+	return nil
+}
+
 // put writes one value into one of the kernel's files.
 func put(dir, file, value string) error {
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644); err != nil {

@@ -28,8 +28,8 @@ func openV1(root, name string) (backend, []string, error) {
 			return nil, dirs, fmt.Errorf("cgroup v1 has no controller %s here", controller)
 		}
 		dir := filepath.Join(tree, name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, dirs, fmt.Errorf("make control group: %w", err)
+		if err := makeDir(dir); err != nil {
+			return nil, dirs, err
 		}
 		g.dirs[controller] = dir
 		dirs = append(dirs, dir)

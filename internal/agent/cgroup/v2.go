@@ -24,8 +24,8 @@ func openV2(root, name string) (backend, []string, error) {
 			return nil, []string{dir}, fmt.Errorf("hand down controllers: %w", err)
 		}
 		above = filepath.Join(above, part)
-		if err := os.MkdirAll(above, 0o755); err != nil {
-			return nil, []string{dir}, fmt.Errorf("make control group: %w", err)
+		if err := makeDir(above); err != nil {
+			return nil, []string{dir}, err
 		}
 	}
 	return v2(dir), []string{dir}, nil

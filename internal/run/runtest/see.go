@@ -1,0 +1,134 @@
+package runtest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/run"
+)
+
+func secrets(b *bench) {
+	const value = "swordfish-4711"
+	b.run(`stat -c %a $PENSTOCK_SECRETS/hub/token; cat $PENSTOCK_SECRETS/hub/token > $SCRATCH/got; echo >> $SCRATCH/got; `+waitFor("end"),
+		func(o *v1.Order) { o.Secrets = map[string]map[string]string{"hub": {"token": value}} })
+	if got := b.saw("got"); got != value {
+		b.t.Errorf("the command read %q", got)
+	}
+	pid := b.AgentPID(b.t, b.attempt, 0)
+	for _, file := range []string{"cmdline", "environ"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for what, hidden := range map[string]string{"secret": value, "token": b.Contact().Token} {
+			if strings.Contains(string(text), hidden) {
+				b.t.Errorf("the agent's %s holds the %s", file, what)
+			}
+		}
+	}
+	b.tell("end")
+	b.succeed()
+	if got := b.log(0); got != "400\n" {
+		b.t.Errorf("the secret's mode is %q, want 400", got)
+	}
+}
+
+func environment(b *bench) {
+	b.t.Setenv("SERVERS_OWN_SECRET", "swordfish")
+	b.run(`env`, func(o *v1.Order) {
+		o.Env["RANK"] = "99" // the contract can't be overridden
+		o.Env["LANG"] = "de_DE.UTF-8"
+		o.Parameters = map[string]string{"learning-rate": "3e-4"}
+		o.Devices = []string{"GPU-1", "GPU-2"}
+		o.Resources = penstock.Resources{penstock.CPU: 2500}
+	})
+	b.succeed()
+	env := "\n" + b.log(0)
+	for _, want := range []string{
+		"RANK=0", "LANG=de_DE.UTF-8", "PENSTOCK_PARAM_LEARNING_RATE=3e-4", "CUDA_VISIBLE_DEVICES=GPU-1,GPU-2",
+		"NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2", "OMP_NUM_THREADS=2", "GLOO_SOCKET_IFNAME=lo",
+		"PENSTOCK_PROJECT=vision", "PENSTOCK_JOB=train", "PENSTOCK_ATTEMPT=1", "PENSTOCK_TASK=worker-0",
+	} {
+		if !strings.Contains(env, "\n"+want+"\n") {
+			b.t.Errorf("the environment lacks %s", want)
+		}
+	}
+	for _, bad := range []string{"swordfish", b.Contact().Token} {
+		if strings.Contains(env, bad) {
+			b.t.Errorf("the environment has %s", bad)
+		}
+	}
+}
+
+func logs(b *bench) {
+	b.run(`echo one; echo two >&2; ` + waitFor("more") + `echo three; printf four`)
+	r, err := b.Executor.Logs(b.t.Context(), b.attempt, 0, run.LogOptions{Follow: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer r.Close()
+	lines := bufio.NewReader(r)
+	for _, want := range []string{"one\n", "two\n"} {
+		if got, err := lines.ReadString('\n'); got != want || err != nil {
+			b.t.Errorf("read %q (%v), want %q", got, err, want)
+		}
+	}
+	b.tell("more")
+	rest, err := io.ReadAll(lines) // ends because the task does
+	if got := string(rest); got != "three\nfour" || err != nil {
+		b.t.Errorf("then read %q (%v)", got, err)
+	}
+	tail, err := b.Executor.Logs(b.t.Context(), b.attempt, 0, run.LogOptions{Tail: 2})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer tail.Close()
+	if got, err := io.ReadAll(tail); string(got) != "three\nfour" || err != nil {
+		b.t.Errorf("the last two lines are %q (%v)", got, err)
+	}
+}
+
+// serving plays the server of a serving task: the command only shows its port.
+func serving(b *bench) {
+	b.run(`echo $PENSTOCK_PORT > $SCRATCH/port; `+waitFor("end"), func(o *v1.Order) { o.Serve = &v1.Serve{Ready: "/health"} })
+	address := "127.0.0.1:" + b.saw("port")
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	warm := make(chan struct{})
+	asked := make(chan struct{}, 1000)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		select {
+		case <-warm:
+		default:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		if r.URL.Path != "/health" {
+			b.t.Errorf("asked for %s", r.URL.Path)
+		}
+	})}
+	go func() { _ = server.Serve(l) }() // ends with Close
+	defer server.Close()
+	<-asked
+	<-asked // the answer to the first one was: not ready
+	if find(b, 0, readyPart) != nil {
+		b.t.Error("ready although it answered 503")
+	}
+	close(warm)
+	b.await("that it is ready", func() bool { return find(b, 0, readyPart) != nil })
+	if got := find(b, 0, readyPart).Address; got != address {
+		b.t.Errorf("ready at %s, want %s", got, address)
+	}
+	b.tell("end")
+	b.succeed()
+}
