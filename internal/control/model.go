@@ -179,28 +179,11 @@ func registerModel(tx store.Tx, job v1.Job, a v1.Attempt, out v1.Output) (v1.Res
 }
 
 func lineageOf(tx store.Tx, job v1.Job, a v1.Attempt) (v1.Lineage, error) {
-	l := v1.Lineage{
-		Job: job.Metadata.Name, JobUID: job.Metadata.UID, Attempt: a.Spec.Number, Step: -1,
-		Parameters: job.Spec.Parameters, Author: job.Metadata.CreatedBy, Trigger: job.Metadata.Labels["trigger"],
-	}
-	for _, in := range job.Status.Inputs {
-		if in.Kind == penstock.KindModelVersion {
-			l.Base = append(l.Base, in)
-		} else {
-			l.Datasets = append(l.Datasets, in)
-		}
-	}
-	for _, t := range job.Spec.Tasks {
-		if t.Code != nil {
-			l.Code = t.Code.Digest
-			break
-		}
-	}
 	have, err := tx.Checkpoints(job.Metadata.UID)
-	if err == nil && len(have) > 0 {
-		l.Step, l.Checkpoint = have[0].Step, have[0].Digest
+	if err != nil || len(have) == 0 {
+		return registry.Lineage(job, a, nil), err
 	}
-	return l, err
+	return registry.Lineage(job, a, &have[0]), nil
 }
 
 func linkLineage(tx store.Tx, version penstock.UID, job v1.Job) error {

@@ -92,7 +92,7 @@ func takeSnapshot(tx store.Tx) (*snapshot.State, map[penstock.UID]v1.Job, error)
 func jobPicture(job v1.Job) snapshot.Job {
 	p := snapshot.Job{
 		UID: job.Metadata.UID, Ref: job.Ref(), Priority: job.Spec.Priority, QueuedAt: job.Status.QueuedAt, Pool: job.Spec.Pool,
-		Endless: classify.Needs(job.Status.Class).RestartForever,
+		Endless: classify.NeedsOf(job.Status.Class).RestartsForEver,
 	}
 	for _, t := range job.Spec.Tasks {
 		p.Sets = append(p.Sets, snapshot.Set{Name: t.Name, Count: max(1, t.Replicas), Each: t.Resources})

@@ -174,7 +174,7 @@ func nextJobPhase(tx store.Tx, job v1.Job, a v1.Attempt, ended penstock.Phase, w
 	if job.Metadata.Phase == penstock.PhaseStopping {
 		return endJob(tx, job, penstock.PhaseStopped, *job.Status.StopAsked)
 	}
-	if ended == penstock.PhaseSucceeded && !classify.Needs(job.Status.Class).RestartForever {
+	if ended == penstock.PhaseSucceeded && !classify.NeedsOf(job.Status.Class).RestartsForEver {
 		return endJob(tx, job, penstock.PhaseSucceeded, penstock.Reason{})
 	}
 	if why == nil {
@@ -183,7 +183,7 @@ func nextJobPhase(tx store.Tx, job v1.Job, a v1.Attempt, ended penstock.Phase, w
 	}
 	if ended == penstock.PhaseFailed {
 		job.Status.Failures++
-		if fatal(*why) || job.Status.Failures > job.Spec.Retries.Max && !classify.Needs(job.Status.Class).RestartForever {
+		if fatal(*why) || job.Status.Failures > job.Spec.Retries.Max && !classify.NeedsOf(job.Status.Class).RestartsForEver {
 			return endJob(tx, job, penstock.PhaseFailed, *why)
 		}
 	}

@@ -1,0 +1,282 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/auth"
+	"github.com/penstock/penstock/internal/run"
+	"github.com/penstock/penstock/internal/store"
+)
+
+// streamRoutes are those whose bodies are not one JSON document: huma describes
+// none of them, docs/api.md does.
+func (s *Server) streamRoutes() {
+	s.mux.HandleFunc("GET /v1/watch", s.watch)
+	s.mux.HandleFunc("GET /v1/jobs/{project}/{name}/logs", s.logs)
+	s.mux.HandleFunc("HEAD /v1/blobs/{digest}", s.headBlob)
+	s.mux.HandleFunc("PUT /v1/blobs/{digest}", s.putBlob)
+	s.mux.HandleFunc("POST /v1/agent/reports", s.reports)
+	s.mux.HandleFunc("GET /v1/agent/blobs/{digest}", s.agentBlob(s.getBlob))
+	s.mux.HandleFunc("HEAD /v1/agent/blobs/{digest}", s.agentBlob(s.headBlob))
+	s.mux.HandleFunc("PUT /v1/agent/blobs/{digest}", s.agentBlob(s.putBlob))
+}
+
+// heartbeat keeps proxies from closing a quiet watch.
+const heartbeat = 15 * time.Second
+
+// watch streams changes as server-sent events. It goes on after ?after= or the
+// header Last-Event-ID; without either it starts now. Events are limited to
+// what the caller may see, and to ?project= and ?kind=.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
+	after, err := s.watchFrom(r)
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	project, kind := r.URL.Query().Get("project"), penstock.Kind(r.URL.Query().Get("kind"))
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	flush := http.NewResponseController(w)
+	for {
+		changed := s.Store.Changed()
+		var changes []store.Change
+		err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
+			changes, err = tx.Changes(after, maxPage)
+			return err
+		})
+		if err != nil {
+			s.refuse(w, err)
+			return
+		}
+		for _, c := range changes {
+			after = c.Revision
+			o := c.Object
+			if project != "" && o.Metadata.Project != project || kind != "" && o.Kind != kind || s.allow(r.Context(), auth.Read, o.Ref()) != nil {
+				continue
+			}
+			if err := writeChange(w, v1.Change{Revision: c.Revision, Op: string(c.Op), Object: withoutSealed(o)}); err != nil {
+				return
+			}
+		}
+		if err := flush.Flush(); err != nil {
+			return
+		}
+		if len(changes) == maxPage {
+			continue
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		case <-time.After(heartbeat):
+			if _, err := io.WriteString(w, ": still here\n\n"); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) watchFrom(r *http.Request) (int64, error) {
+	text := r.URL.Query().Get("after")
+	if text == "" {
+		text = r.Header.Get("Last-Event-ID")
+	}
+	if text != "" {
+		after, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || after < 0 {
+			return 0, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("%.40q is not a revision", text), Hint: "take it from a list, or from the id of the last event"}
+		}
+		return after, nil
+	}
+	var newest int64
+	err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
+		newest, err = tx.Revision()
+		return err
+	})
+	return newest, err
+}
+
+func writeChange(w io.Writer, c v1.Change) error {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", c.Revision, c.Op, data)
+	return err
+}
+
+// logs streams what one task wrote, as plain text.
+func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
+	ref := penstock.Ref{Kind: penstock.KindJob, Project: r.PathValue("project"), Name: r.PathValue("name")}
+	q := r.URL.Query()
+	attempt, rank, tail, err := logQuery(q.Get("attempt"), q.Get("rank"), q.Get("tail"))
+	if err == nil {
+		err = s.allow(r.Context(), auth.Read, ref)
+	}
+	var a v1.Attempt
+	if err == nil {
+		a, err = s.attemptOf(r.Context(), ref, attempt)
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	executor, err := s.executorOf(r, a)
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	from, err := executor.Logs(r.Context(), a.Metadata.UID, rank, run.LogOptions{Follow: q.Get("follow") == "true", Tail: tail})
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	defer from.Close()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	copyFlushing(w, from)
+}
+
+func logQuery(attempt, rank, tail string) (a, r, t int, err error) {
+	for _, field := range []struct {
+		name, text string
+		to         *int
+	}{{"attempt", attempt, &a}, {"rank", rank, &r}, {"tail", tail, &t}} {
+		if field.text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(field.text)
+		if err != nil || n < 0 {
+			return 0, 0, 0, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("%s %.40q is not a number from 0 on", field.name, field.text)}
+		}
+		*field.to = n
+	}
+	return a, r, t, nil
+}
+
+func (s *Server) executorOf(r *http.Request, a v1.Attempt) (run.Executor, error) {
+	var pool v1.Object
+	err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
+		pool, err = tx.Get(penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	typed, err := v1.As[v1.PoolSpec, v1.PoolStatus](pool)
+	if err != nil {
+		return nil, err
+	}
+	executor, ok := s.Executors[typed.Spec.Executor]
+	if !ok {
+		return nil, &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", typed.Spec.Executor)}
+	}
+	return executor, nil
+}
+
+// copyFlushing passes on what comes as soon as it comes.
+func copyFlushing(w http.ResponseWriter, from io.Reader) {
+	flush, buf := http.NewResponseController(w), make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, werr := w.Write(buf[:n]); werr != nil || flush.Flush() != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// agentBlob lets an agent at bytes only while its attempt lives.
+func (s *Server) agentBlob(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var o v1.Object
+		err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
+			o, err = tx.ByUID(principal(r.Context()).Attempt)
+			return err
+		})
+		if err != nil || o.Metadata.Phase.Final() {
+			s.refuse(w, &penstock.Error{Code: penstock.Fenced, Msg: "the attempt has ended", Err: err})
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
+	d, err := penstock.ParseDigest(r.PathValue("digest"))
+	var size int64
+	if err == nil {
+		size, err = s.Blobs.Size(r.Context(), d)
+	}
+	var from io.ReadCloser
+	if err == nil {
+		from, err = s.Blobs.Open(r.Context(), d, 0, -1)
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	defer from.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if _, err := io.Copy(w, from); err != nil {
+		panic(http.ErrAbortHandler) // the only way to tell the reader that the body is not whole
+	}
+}
+
+func (s *Server) headBlob(w http.ResponseWriter, r *http.Request) {
+	d, err := penstock.ParseDigest(r.PathValue("digest"))
+	var size int64
+	if err == nil {
+		size, err = s.Blobs.Size(r.Context(), d)
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+}
+
+// putBlob stores the body under the digest that it must have.
+func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
+	d, err := penstock.ParseDigest(r.PathValue("digest"))
+	p := principal(r.Context())
+	if err == nil && p.Use == store.Access {
+		err = auth.Allow(p, auth.Write, penstock.KindJob, p.Project)
+	}
+	if err == nil {
+		err = s.Blobs.Put(r.Context(), d, http.MaxBytesReader(w, r.Body, maxBlob))
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// reports takes what an agent tells of its own attempt.
+func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
+	var in v1.Reports
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
+		s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: "the body is not a list of reports", Err: err})
+		return
+	}
+	taken, err := s.Control.Report(r.Context(), principal(r.Context()).Attempt, in.Reports)
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v1.ReportsAnswer{Taken: taken}) // the agent sends again if this fails
+}
