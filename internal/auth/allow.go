@@ -28,13 +28,15 @@ const (
 	Approve Verb = "approve"
 )
 
-// The things besides penstock.Kinds that a call can be about.
+// The things besides penstock.Kinds that a call can be about. A Key is a gateway
+// key, a Token any other token.
 const (
 	KindBlob  penstock.Kind = "Blob"
 	KindCost  penstock.Kind = "Cost"
 	KindPrice penstock.Kind = "Price"
 	KindAudit penstock.Kind = "Audit"
 	KindToken penstock.Kind = "Token"
+	KindKey   penstock.Kind = "Key"
 )
 
 // Rule lets a role, and those that include it, do Verbs with Kinds.
@@ -62,6 +64,7 @@ func Rules() []Rule {
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Run}, Kinds: []penstock.Kind{penstock.KindDataset, penstock.KindPipeline}},
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Stop}, Kinds: []penstock.Kind{penstock.KindJob}},
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Promote}, Kinds: []penstock.Kind{penstock.KindModel}},
+		{Role: penstock.RoleDeveloper, Verbs: []Verb{Get, List, Create, Delete}, Kinds: []penstock.Kind{KindKey}},
 		{Role: penstock.RoleApprover, Verbs: []Verb{Approve}, Kinds: []penstock.Kind{penstock.KindModelVersion}},
 		{Role: penstock.RoleOperator, Verbs: []Verb{Reclaim}, Kinds: []penstock.Kind{penstock.KindJob}},
 		{Role: penstock.RoleOperator, Verbs: write, Kinds: []penstock.Kind{penstock.KindPool}, Installation: true},

@@ -24,7 +24,7 @@ var verbs = []auth.Verb{
 }
 
 func kinds() []penstock.Kind {
-	return append(penstock.Kinds(), auth.KindBlob, auth.KindCost, auth.KindPrice, auth.KindAudit, auth.KindToken)
+	return append(penstock.Kinds(), auth.KindBlob, auth.KindCost, auth.KindPrice, auth.KindAudit, auth.KindToken, auth.KindKey)
 }
 
 func holder(project string, role penstock.Role) auth.Principal {
