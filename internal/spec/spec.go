@@ -62,8 +62,9 @@ func Locate(file string, data []byte, i int, path string) string {
 
 // Check does to one object, as it came over the API, what Parse does to a
 // document: Where in its errors is the path of the field. Here a folder of code
-// needs the files that were made of it. The result has no status and none of
-// the metadata that the server sets; checking a result gives the same bytes.
+// needs the files that were made of it. The result has no status, and of the
+// metadata that the server sets only Revision, by which the caller says what it
+// had read; checking a result gives the same bytes.
 func Check(o v1.Object) (v1.Object, error) {
 	c := newChecker("")
 	var spec *node
@@ -82,6 +83,7 @@ func Check(o v1.Object) (v1.Object, error) {
 	if len(c.faults) > 0 {
 		return v1.Object{}, newErrors("", c.faults)
 	}
+	checked.Metadata.Revision = o.Metadata.Revision
 	return checked, nil
 }
 

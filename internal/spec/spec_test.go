@@ -98,7 +98,7 @@ func TestCheckNamesTheFieldAndTakesNoFolderWithoutItsFiles(t *testing.T) {
 	}
 }
 
-func TestCheckDropsWhatOnlyTheServerSets(t *testing.T) {
+func TestCheckDropsWhatOnlyTheServerSetsButTheRevisionThatWasRead(t *testing.T) {
 	o := v1.Object{
 		APIVersion: v1.Version, Kind: penstock.KindModel, Status: json.RawMessage(`{"versions":3}`),
 		Metadata: v1.Metadata{Name: "m", Project: "p", UID: "u", Owner: "o", Generation: 2, Revision: 7, Phase: penstock.PhaseReady, CreatedBy: "ann"},
@@ -107,7 +107,7 @@ func TestCheckDropsWhatOnlyTheServerSets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := v1.Object{APIVersion: v1.Version, Kind: penstock.KindModel, Metadata: v1.Metadata{Name: "m", Project: "p"}, Spec: json.RawMessage(`{}`)}
+	want := v1.Object{APIVersion: v1.Version, Kind: penstock.KindModel, Metadata: v1.Metadata{Name: "m", Project: "p", Revision: 7}, Spec: json.RawMessage(`{}`)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
