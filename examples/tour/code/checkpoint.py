@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 import safetensors
 
 FILE = "state.safetensors"
+KEEP = 2
+"""How many steps stay in the folder."""
 
 
 def sync(path: Path) -> None:
@@ -43,12 +45,27 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: Optimizer) -> Non
     sync(temporary)
     temporary.rename(final)
     sync(folder)
+    prune(folder)
+
+
+def steps(folder: Path) -> list[int]:
+    """The numbers of the whole steps in folder, ascending."""
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.exists() else []
+    return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d+", name))
 
 
 def newest(folder: Path) -> int:
     """The number of the newest whole step in folder, or 0 where there is none."""
-    names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.exists() else []
-    return max((int(name[5:]) for name in names if re.fullmatch(r"step-\d+", name)), default=0)
+    return max(steps(folder), default=0)
+
+
+def prune(folder: Path) -> None:
+    """Delete all but the newest KEEP steps: Penstock has stored the ones that it wants."""
+    for step in steps(folder)[:-KEEP]:
+        # First the name, so that no half of a step is ever taken for a whole one.
+        doomed = folder / f"step-{step}.tmp"
+        (folder / f"step-{step}").rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def restore(folder: Path, step: int, model: nn.Module, optimizer: Optimizer) -> None:

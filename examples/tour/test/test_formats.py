@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "code"))
 
+import checkpoint
 import evaluate
 import gguf
 import safetensors
@@ -83,6 +84,23 @@ class TestSafetensors(Scratch):
                 self.path.write_bytes(content)
                 with self.assertRaises(ValueError):
                     safetensors.load(self.path)
+
+
+class TestCheckpoint(Scratch):
+    def test_the_newest_two_whole_steps_stay_and_unfinished_ones_do_not_count(self) -> None:
+        model = Llama(SMALL)
+        optimizer = torch.optim.AdamW(model.parameters())
+        self.assertEqual(checkpoint.newest(self.folder / "absent"), 0)
+        (self.folder / "step-9.tmp").mkdir()
+        (self.folder / "step-8.tmp").mkdir()
+        (self.folder / "step-8.tmp" / "leftover").touch()
+        for step in 2, 4, 8, 6:
+            checkpoint.save(self.folder, step, model, optimizer)
+        self.assertEqual(checkpoint.steps(self.folder), [6, 8])
+        self.assertEqual([path.name for path in (self.folder / "step-8").iterdir()], [checkpoint.FILE])
+        with self.assertRaisesRegex(ValueError, "holds step 8"):
+            (self.folder / "step-8").rename(self.folder / "step-10")
+            checkpoint.restore(self.folder, 10, model, optimizer)
 
 
 class GGUFReader:
