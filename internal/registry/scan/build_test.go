@@ -92,7 +92,7 @@ const tinySafetensors = `{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","sha
 // short is a short text of a pickle of protocol 4.
 func short(s string) string { return string(le(byte(0x8c), byte(len(s)), s)) }
 
-// memberOf writes a zip file of stored members, whose flags and check sums the
+// zipOf writes a zip file of stored members, whose flags and check sums the
 // caller can spoil.
 func zipOf(t *testing.T, spoil func(*zip.FileHeader), members ...[2]string) []byte {
 	t.Helper()

@@ -6,7 +6,7 @@ import "strings"
 type global struct{ module, name string }
 
 // dangerModules are those of which every name gives an attacker something: what
-// the lists of picklescan 1.0.5 and modelscan 0.8.8 have in common with sense.
+// picklescan 1.0.5 and modelscan 0.8.8 call critical, and their close kin.
 var dangerModules = words(`os posix nt subprocess _posixsubprocess commands sys socket _socket ssl runpy pty shutil
 	importlib _frozen_importlib imp zipimport pkgutil marshal ctypes _ctypes code codeop bdb pdb asyncio multiprocessing
 	signal webbrowser http httplib urllib urllib2 requests aiohttp ftplib smtplib telnetlib pip ensurepip venv distutils

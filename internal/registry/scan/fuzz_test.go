@@ -1,7 +1,9 @@
 package scan_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -95,6 +97,36 @@ func TestHostileCountsAllocateNothing(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// counting counts the bytes that are read from it.
+type counting struct {
+	io.ReaderAt
+	read *int64
+}
+
+func (c counting) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(b, off)
+	*c.read += int64(n)
+	return n, err
+}
+
+func TestAFileIsReadAFewTimesAtMost(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"short lines":  bytes.Repeat([]byte("Vx\n"), 200_000),
+		"long lines":   bytes.Repeat(append(append([]byte("V"), bytes.Repeat([]byte("x"), 60_000)...), '\n'), 20),
+		"short texts":  bytes.Repeat([]byte("\x8c\x01x"), 200_000),
+		"long texts":   bytes.Repeat(le(byte('X'), uint32(60_000), make([]byte, 60_000)), 20),
+		"many pickles": bytes.Repeat([]byte("N."), 300_000),
+		"plain text":   bytes.Repeat([]byte("hello world\n"), 50_000),
+	} {
+		read, f := int64(0), file("m.bin", content)
+		f.ReaderAt = counting{f.ReaderAt, &read}
+		scan.Scan([]scan.File{f})
+		if limit := 5*f.Size + 1<<20; read > limit {
+			t.Errorf("%s: of %d bytes, %d were read; %d are allowed", name, f.Size, read, limit)
+		}
 	}
 }
 

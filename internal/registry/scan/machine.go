@@ -155,18 +155,24 @@ func (m *machine) arguments(op opcode) ([]string, bool) {
 	return []string{arg}, m.in.skip(length) == nil
 }
 
-// line reads up to a newline, within what one buffer holds.
+// line reads up to a newline, within what one buffer holds. It looks a little
+// further each time: looking far ahead for each of many short lines would read
+// the file over and over.
 func (m *machine) line() (string, bool) {
-	b, err := m.in.peek(int(min(m.in.left(), bufferSize)))
-	if err != nil {
-		return "", false
+	for ahead := int64(64); ; ahead *= 4 {
+		ahead = min(ahead, m.in.left(), bufferSize)
+		b, err := m.in.peek(int(ahead))
+		if err != nil {
+			return "", false
+		}
+		if n := bytes.IndexByte(b, '\n'); n >= 0 {
+			line := string(b[:n])
+			return line, m.in.skip(int64(n)+1) == nil
+		}
+		if ahead == min(m.in.left(), bufferSize) {
+			return "", false
+		}
 	}
-	n := bytes.IndexByte(b, '\n')
-	if n < 0 {
-		return "", false
-	}
-	s := string(b[:n])
-	return s, m.in.skip(int64(n)+1) == nil
 }
 
 // number is a little-endian number of 1, 2, 4 or 8 bytes.
