@@ -168,7 +168,7 @@ func comparePages(rt *rapid.T, tx store.Tx, q store.Query, limit int, want []pen
 			rt.Fatalf("a page of %d has %d", limit, len(page))
 		}
 		paged = append(paged, uids(page)...)
-		if len(page) < limit {
+		if len(page) < limit || len(paged) > len(want) {
 			break
 		}
 		q.After = page[len(page)-1].Metadata.UID

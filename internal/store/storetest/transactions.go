@@ -263,7 +263,8 @@ func testClose(t *testing.T, s store.Store) {
 	}
 	select {
 	case err := <-closed:
-		t.Errorf("Close didn't wait for the transaction (%v)", err)
+		close(leave)
+		t.Fatalf("Close didn't wait for the transaction (%v)", err)
 	default:
 	}
 	close(leave)
