@@ -7,11 +7,15 @@ from http.client import HTTPConnection
 import torch
 from torch import Tensor
 
-TABLE = []
-for byte in range(256):
+
+def remainder(byte: int) -> int:
+    """What one byte leaves behind in the checksum: division by the reflected Castagnoli polynomial."""
     for _ in range(8):
         byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-    TABLE.append(byte)
+    return byte
+
+
+TABLE = [remainder(byte) for byte in range(256)]
 
 
 def crc32c(data: bytes) -> int:

@@ -27,9 +27,6 @@ import safetensors
 from feed import Feed
 from model import Config, Llama, next_token_loss
 
-EX_TEMPFAIL = 75
-"""The exit status that asks Penstock to start this job again, from sysexits.h."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -50,6 +47,7 @@ class Task:
         """Read it; a missing variable ends the program with its name."""
 
         def need(name: str) -> str:
+            """A variable of the contract."""
             if name not in os.environ:
                 sys.exit(f"train.py: {name} is not set; start this as a job of Penstock (see train.yaml)")
             return os.environ[name]
@@ -160,7 +158,8 @@ def main() -> int:
     join(task)
     feed = Feed(task.feed)
     if (feed.info["rank"], feed.info["world"]) != (task.rank, task.world):
-        sys.exit(f"train.py: the feed serves rank {feed.info['rank']} of {feed.info['world']}, not {task.rank} of {task.world}")
+        served = f"rank {feed.info['rank']} of {feed.info['world']}"
+        sys.exit(f"train.py: the feed serves {served}, not rank {task.rank} of {task.world}")
     torch.manual_seed(feed.info["seed"])
     # A window of n + 1 tokens gives n predictions.
     model = Llama(Config(context=feed.info["window"] - 1))
@@ -170,7 +169,7 @@ def main() -> int:
         checkpoint.restore(task.checkpoints, start, model, optimizer)
     print(f"rank {task.rank} of {task.world} starts at step {start} of {task.steps}", flush=True)
     if not train(task, feed, model, optimizer, start):
-        return EX_TEMPFAIL
+        return os.EX_TEMPFAIL  # 75 asks Penstock to start this job again
     if task.rank == 0:
         export(task, model)
     return 0

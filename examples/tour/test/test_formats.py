@@ -74,8 +74,10 @@ class TestSafetensors(Scratch):
         safetensors.save(self.path, self.tensors, {})
         raw = self.path.read_bytes()
         broken = {
-            "cut short": raw[:-1], "too long": raw + b"\0", "no header": raw[:5], "huge header": b"\xff" * 8 + raw[8:],
-            "gap": raw.replace(b'"data_offsets":[0,', b'"data_offsets":[1,'), "unknown type": raw.replace(b'"F32"', b'"F64"'),
+            "cut short": raw[:-1], "too long": raw + b"\0",
+            "no header": raw[:5], "huge header": b"\xff" * 8 + raw[8:],
+            "gap": raw.replace(b'"data_offsets":[0,', b'"data_offsets":[1,'),
+            "unknown type": raw.replace(b'"F32"', b'"F64"'),
             "wrong shape": raw.replace(b'"shape":[3,4]', b'"shape":[3,5]'),
         }
         for name, content in broken.items():
@@ -172,7 +174,8 @@ class TestGGUF(Scratch):
 
     def test_a_space_is_one_token_for_llama_cpp(self) -> None:
         keys, space = self.file.keys, ord(" ") + 3
-        self.assertEqual((keys["tokenizer.ggml.tokens"][space], keys["tokenizer.ggml.token_type"][space]), ("\u2581", 1))
+        self.assertEqual(keys["tokenizer.ggml.tokens"][space], "\u2581")
+        self.assertEqual(keys["tokenizer.ggml.token_type"][space], 1)
         self.assertEqual(keys["tokenizer.ggml.token_type"].count(6), 255)
 
     def test_every_tensor_is_there_once_aligned_and_within_the_file(self) -> None:

@@ -60,7 +60,8 @@ class Gang:
             "PENSTOCK_PARAM_STEPS": str(STEPS), "PENSTOCK_PARAM_CHECKPOINT_EVERY": str(EVERY),
         }
         with open(task / "log", "wb") as log:
-            return subprocess.Popen([sys.executable, "-B", "train.py"], cwd=CODE, env=environment, stdout=log, stderr=log)
+            command = [sys.executable, "-B", "train.py"]
+            return subprocess.Popen(command, cwd=CODE, env=environment, stdout=log, stderr=log)
 
     def wait(self) -> list[int]:
         """The exit statuses, once every process has ended."""
@@ -150,7 +151,8 @@ class TestResume(unittest.TestCase):
     def test_sigterm_to_one_rank_ends_the_gang_with_a_checkpoint_and_status_75(self) -> None:
         step = random.SystemRandom().randrange(1, STEPS - 1)
         with self.subTest(stopped_at=step):
-            first, statuses = self.interrupt("stopped", step, lambda gang: gang.processes[1].send_signal(signal.SIGTERM))
+            stop = lambda gang: gang.processes[1].send_signal(signal.SIGTERM)
+            first, statuses = self.interrupt("stopped", step, stop)
             self.assertEqual(statuses, [75, 75], first.logs())
             last = max(first.losses())
             self.assertIn(last, (step, step + 1))
