@@ -1,16 +1,14 @@
 package sqldb
 
 import (
-	"strings"
-
 	"github.com/penstock/penstock/internal/store"
 )
 
-// AppendAudit implements store.Facts. The first entry has Seq 1, and 64 zeros
-// for Prev.
+// AppendAudit implements store.Facts. The first entry has Seq 1, and
+// store.Genesis for Prev.
 func (t *Tx) AppendAudit(e store.AuditEntry) (store.AuditEntry, error) {
 	const what = "append to the audit log"
-	e.Seq, e.Prev = 0, strings.Repeat("0", 64)
+	e.Seq, e.Prev = 0, store.Genesis
 	if _, err := t.row(what, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", nil, &e.Seq, &e.Prev); err != nil {
 		return store.AuditEntry{}, err
 	}

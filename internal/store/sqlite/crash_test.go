@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -146,48 +147,40 @@ func crash(t *testing.T, path string, commits int) (last int) {
 
 // crashed checks that every commit is there whole, and gives how many there are.
 func crashed(t *testing.T, s store.Store) (n int) {
+	var events, requests, open int
+	var revision int64
+	var audit []store.AuditEntry
 	err := s.View(t.Context(), func(tx store.Tx) error {
-		objects, err := tx.List(store.Query{})
-		if err != nil {
-			return err
-		}
-		n = len(objects)
-		events, err := tx.Events("", "", 0)
-		if err != nil {
-			return err
-		}
-		audit, err := tx.Audit(0, 0)
-		if err != nil {
-			return err
-		}
-		requests, err := tx.Requests(store.RequestQuery{})
-		if err != nil {
-			return err
-		}
-		open, err := tx.Requests(store.RequestQuery{Open: true})
-		if err != nil {
-			return err
-		}
-		revision, err := tx.Revision()
-		if err != nil {
-			return err
-		}
-		if len(events) != n || len(audit) != n || len(requests) != n || len(open) != 1 || revision != int64(n) {
-			t.Errorf("half a commit: %d objects, %d events, %d audit entries, %d requests, %d open, revision %d",
-				n, len(events), len(audit), len(requests), len(open), revision)
-		}
-		for i, e := range audit {
-			if e.Hash != e.Sum() || i > 0 && e.Prev != audit[i-1].Hash {
-				t.Errorf("audit entry %d doesn't follow", e.Seq)
-			}
-		}
-		return nil
+		var errs [6]error
+		n, errs[0] = length(tx.List(store.Query{}))
+		events, errs[1] = length(tx.Events("", "", 0))
+		requests, errs[2] = length(tx.Requests(store.RequestQuery{}))
+		open, errs[3] = length(tx.Requests(store.RequestQuery{Open: true}))
+		revision, errs[4] = tx.Revision()
+		audit, errs[5] = tx.Audit(0, 0)
+		return errors.Join(errs[:]...)
 	})
 	if err != nil {
 		t.Fatalf("view: %v", err)
 	}
-	// The counters: 3 used for each that is settled, 7 held for the open one.
-	spent := int64(3*(n-1) + 7)
+	if events != n || len(audit) != n || requests != n || open != 1 || revision != int64(n) {
+		t.Errorf("half a commit: %d objects, %d events, %d audit entries, %d requests, %d open, revision %d",
+			n, events, len(audit), requests, open, revision)
+	}
+	for i, e := range audit {
+		if e.Hash != e.Sum() || i > 0 && e.Prev != audit[i-1].Hash {
+			t.Errorf("audit entry %d doesn't follow", e.Seq)
+		}
+	}
+	checkBalance(t, s, int64(3*(n-1)+7))
+	return n
+}
+
+func length[T any](all []T, err error) (int, error) { return len(all), err }
+
+// checkBalance asks by reserving how much of the key is spent: 3 tokens for
+// each request that is settled, 7 for the open one.
+func checkBalance(t *testing.T, s store.Store, spent int64) {
 	reserve := func(tokens int64) error {
 		return s.Update(t.Context(), func(tx store.Tx) error {
 			if err := tx.Reserve(store.Request{ID: "probe", Key: "key", Started: time.Unix(1, 0), Reserved: tokens}, spent+1); err != nil {
@@ -197,10 +190,9 @@ func crashed(t *testing.T, s store.Store) (n int) {
 		})
 	}
 	if err := reserve(1); err != io.EOF {
-		t.Errorf("less than %d tokens are left: %v", spent+1, err)
+		t.Errorf("more than %d tokens are spent: %v", spent, err)
 	}
 	if err := reserve(2); penstock.CodeOf(err) != penstock.OverLimit {
-		t.Errorf("more than %d tokens are left: %v", spent+1, err)
+		t.Errorf("less than %d tokens are spent: %v", spent, err)
 	}
-	return n
 }

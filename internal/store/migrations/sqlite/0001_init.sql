@@ -28,6 +28,7 @@ CREATE TABLE objects (
 CREATE INDEX objects_by_project ON objects (project, kind, uid);
 CREATE INDEX objects_by_phase ON objects (kind, phase, uid);
 CREATE INDEX objects_by_owner ON objects (owner, uid);
+CREATE INDEX objects_retiring ON objects (uid) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE labels (
     uid   TEXT NOT NULL REFERENCES objects (uid) ON DELETE CASCADE,
@@ -80,7 +81,7 @@ CREATE TABLE events (
     reason  TEXT    NOT NULL,
     message TEXT    NOT NULL
 ) STRICT;
-CREATE INDEX events_by_object ON events (uid, at, seq);
+CREATE INDEX events_by_object ON events (uid, project, at, seq);
 CREATE INDEX events_by_project ON events (project, at, seq);
 CREATE INDEX events_by_time ON events (at, seq);
 
@@ -191,11 +192,10 @@ CREATE TABLE requests (
     status            INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT requests_settled CHECK ((outcome = '') = (ended IS NULL))
 ) STRICT;
-CREATE INDEX requests_by_endpoint ON requests (endpoint, started);
-CREATE INDEX requests_by_credential ON requests (credential, started);
-CREATE INDEX requests_by_start ON requests (started);
+CREATE INDEX requests_by_endpoint ON requests (endpoint, started, id);
+CREATE INDEX requests_by_credential ON requests (credential, started, id);
+CREATE INDEX requests_by_start ON requests (started, id);
 CREATE INDEX requests_by_end ON requests (ended);
-CREATE INDEX requests_open ON requests (started) WHERE ended IS NULL;
 
 -- The sums of a key's requests, so that a limit is checked without adding up:
 -- used is what was settled, held what is reserved by open requests.
