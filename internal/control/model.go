@@ -265,7 +265,7 @@ func (c *Control) scanVersions(ctx context.Context) error {
 func (c *Control) scanFiles(ctx context.Context, files []v1.File) v1.Scan {
 	in := make([]scan.File, len(files))
 	for i, f := range files {
-		in[i] = scan.File{Path: f.Path, Size: f.Size, Content: &blobAt{ctx: ctx, blobs: c.Blobs, digest: f.Digest}}
+		in[i] = scan.File{Path: f.Path, Size: f.Size, ReaderAt: &blobAt{ctx: ctx, blobs: c.Blobs, digest: f.Digest}}
 	}
 	return scan.Scan(in)
 }

@@ -8,11 +8,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/auth"
 	"github.com/penstock/penstock/internal/meter"
-	"github.com/penstock/penstock/internal/store"
 )
 
 func (s *Server) costRoutes() {
@@ -29,7 +27,7 @@ func (s *Server) costRoutes() {
 
 func (s *Server) cost(ctx context.Context, from, to time.Time, by []string) (v1.CostReport, error) {
 	p := principal(ctx)
-	if err := auth.Allow(p, auth.Read, penstock.KindProject, p.Project); err != nil {
+	if err := auth.Allow(p, auth.Get, auth.KindCost, p.Project); err != nil {
 		return v1.CostReport{}, err
 	}
 	window := meter.MonthWindow(time.Now())
@@ -48,18 +46,11 @@ func (s *Server) cost(ctx context.Context, from, to time.Time, by []string) (v1.
 	if p.Project != "" {
 		report = report.Of(p.Project)
 	}
-	var tallies []store.Tally
-	if err := s.Store.View(ctx, func(tx store.Tx) (err error) {
-		tallies, err = tx.Tally(window.From, window.To)
-		return err
-	}); err != nil {
-		return v1.CostReport{}, err
-	}
-	return s.statement(report, tallies, by, p.Project)
+	return s.statement(report, by)
 }
 
 // statement puts a report into its wire form.
-func (s *Server) statement(report meter.Report, tallies []store.Tally, by []string, project string) (v1.CostReport, error) {
+func (s *Server) statement(report meter.Report, by []string) (v1.CostReport, error) {
 	sum, err := meter.Group(report, by)
 	if err != nil {
 		return v1.CostReport{}, err
@@ -82,19 +73,16 @@ func (s *Server) statement(report meter.Report, tallies []store.Tally, by []stri
 		out.Imbalances = append(out.Imbalances, fmt.Sprintf("pool %s held %s of %s %s from %s to %s", i.Pool,
 			i.Resource.Format(i.Held), i.Resource.Format(i.Capacity), i.Resource, i.From.Format(time.RFC3339), i.To.Format(time.RFC3339)))
 	}
-	units, err := meter.PerThousand(report, tallies)
+	units, err := meter.PerThousand(report)
 	if err != nil {
 		return out, err
 	}
 	for _, u := range units {
-		if project != "" && u.Project != project {
-			continue
-		}
 		cost := v1.UnitCost{
 			Project: u.Project, Endpoint: u.Endpoint, Cost: u.Cost, Requests: u.Requests, Succeeded: u.Succeeded,
 			PerThousandRequests: u.PerThousandRequests, PerSuccess: u.PerSuccess, PerThousandTokens: u.PerThousandTokens,
 		}
-		for _, t := range tallies {
+		for _, t := range report.Tallies {
 			if t.Project == u.Project && t.EndpointName == u.Endpoint {
 				cost.PromptTokens += t.PromptTokens
 				cost.CompletionTokens += t.CompletionTokens

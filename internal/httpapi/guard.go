@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/auth"
 	"github.com/penstock/penstock/internal/store"
 )
@@ -41,6 +42,12 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			s.refuse(w, err)
 			return
 		}
+		if p.Project != "" && p.Use == store.Access {
+			if p.Role, err = s.effective(r.Context(), p); err != nil {
+				s.refuse(w, err)
+				return
+			}
+		}
 		agents := strings.HasPrefix(r.URL.Path, "/v1/agent/")
 		if want := map[bool]store.CredentialUse{true: store.Agent, false: store.Access}[agents]; p.Use != want {
 			s.refuse(w, &penstock.Error{Code: penstock.Denied, Msg: fmt.Sprintf("this is a token for %s use; %s takes one for %s use", p.Use, r.URL.Path, want)})
@@ -48,6 +55,24 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, p)))
 	})
+}
+
+// effective is the role of a project's token: what the token may at most, and
+// what its subject is in the project today.
+func (s *Server) effective(ctx context.Context, p auth.Principal) (penstock.Role, error) {
+	var o v1.Object
+	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
+		o, err = tx.Get(penstock.Ref{Kind: penstock.KindProject, Name: p.Project})
+		return err
+	})
+	if penstock.CodeOf(err) == penstock.NotFound {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	project, err := v1.As[v1.ProjectSpec, v1.ProjectStatus](o)
+	return auth.Effective(p, project), err
 }
 
 // audit writes down each call and what came of it. Agents' reports are facts of

@@ -20,11 +20,11 @@ const maxPoints = 2000
 func (s *Server) jobRoutes() {
 	huma.Register(s.api, op("stop-job", http.MethodPost, "/jobs/{project}/{name}/stop", "Ask a job to end", "jobs"),
 		func(ctx context.Context, in *named) (*body[v1.Job], error) {
-			return s.onJob(ctx, in, s.Control.Stop)
+			return s.onJob(ctx, in, auth.Stop, s.Control.Stop)
 		})
 	huma.Register(s.api, op("reclaim-job", http.MethodPost, "/jobs/{project}/{name}/reclaim", "Take a job's devices back, as a spot market does", "jobs"),
 		func(ctx context.Context, in *named) (*body[v1.Job], error) {
-			return s.onJob(ctx, in, s.Control.Reclaim)
+			return s.onJob(ctx, in, auth.Reclaim, s.Control.Reclaim)
 		})
 	huma.Register(s.api, op("job-metrics", http.MethodGet, "/jobs/{project}/{name}/metrics", "The job's metric points, in order of time", "jobs"),
 		func(ctx context.Context, in *named) (*body[[]v1.MetricPoint], error) {
@@ -46,9 +46,9 @@ func (s *Server) jobRoutes() {
 		})
 }
 
-func (s *Server) onJob(ctx context.Context, in *named, do func(context.Context, string, penstock.Ref) (v1.Job, error)) (*body[v1.Job], error) {
+func (s *Server) onJob(ctx context.Context, in *named, verb auth.Verb, do func(context.Context, string, penstock.Ref) (v1.Job, error)) (*body[v1.Job], error) {
 	ref := in.ref(penstock.KindJob)
-	if err := s.allow(ctx, auth.Write, ref); err != nil {
+	if err := s.allow(ctx, verb, ref); err != nil {
 		return nil, s.fail(err)
 	}
 	job, err := do(ctx, principal(ctx).Subject, ref)
@@ -57,7 +57,7 @@ func (s *Server) onJob(ctx context.Context, in *named, do func(context.Context, 
 
 func (s *Server) viewJob(ctx context.Context, in *named, fn func(store.Tx, v1.Object) error) error {
 	ref := in.ref(penstock.KindJob)
-	if err := s.allow(ctx, auth.Read, ref); err != nil {
+	if err := s.allow(ctx, auth.Get, ref); err != nil {
 		return err
 	}
 	return s.Store.View(ctx, func(tx store.Tx) error {

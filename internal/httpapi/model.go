@@ -31,7 +31,7 @@ func (s *Server) modelRoutes() {
 			Body v1.PromoteRequest
 		}) (*body[v1.Model], error) {
 			ref := in.ref(penstock.KindModel)
-			if err := s.allow(ctx, auth.Write, ref); err != nil {
+			if err := s.allow(ctx, auth.Promote, ref); err != nil {
 				return nil, s.fail(err)
 			}
 			m, err := s.Control.Promote(ctx, principal(ctx).Subject, ref.Project, v1.AliasMove{
@@ -42,7 +42,7 @@ func (s *Server) modelRoutes() {
 	huma.Register(s.api, op("alias-history", http.MethodGet, "/models/{project}/{name}/history", "Every move of the model's aliases, oldest first", "models"),
 		func(ctx context.Context, in *named) (*body[[]v1.AliasMove], error) {
 			ref := in.ref(penstock.KindModel)
-			if err := s.allow(ctx, auth.Read, ref); err != nil {
+			if err := s.allow(ctx, auth.Get, ref); err != nil {
 				return nil, s.fail(err)
 			}
 			var moves []v1.AliasMove

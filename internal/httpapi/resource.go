@@ -183,7 +183,7 @@ func listKind[S, T any](ctx context.Context, s *Server, k penstock.Kind, in *pag
 			q.Project = p.Project // a token of one project sees that one
 		}
 	}
-	if err := auth.Allow(p, auth.Read, k, q.Project); err != nil {
+	if err := auth.Allow(p, auth.List, k, scope(p, k, q.Project)); err != nil {
 		return page, err
 	}
 	err = s.Store.View(ctx, func(tx store.Tx) error {
@@ -212,10 +212,18 @@ func listKind[S, T any](ctx context.Context, s *Server, k penstock.Kind, in *pag
 	return page, err
 }
 
+// scope is the project that a list asks about: for projects, the token's own.
+func scope(p auth.Principal, k penstock.Kind, project string) string {
+	if k == penstock.KindProject && p.Project != "" {
+		return p.Project
+	}
+	return project
+}
+
 // read gets an object that the caller may see.
 func (s *Server) read(ctx context.Context, ref penstock.Ref) (v1.Object, error) {
 	var o v1.Object
-	if err := s.allow(ctx, auth.Read, ref); err != nil {
+	if err := s.allow(ctx, auth.Get, ref); err != nil {
 		return o, err
 	}
 	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
@@ -251,7 +259,7 @@ func (s *Server) apply(ctx context.Context, objects []v1.Object, mode control.Ap
 		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were sent; 1 to %d are allowed", len(objects), maxObjects)}
 	}
 	for _, o := range objects {
-		if err := s.allow(ctx, auth.Write, o.Ref()); err != nil {
+		if err := s.allow(ctx, auth.Create, o.Ref()); err != nil {
 			return nil, err
 		}
 	}
@@ -267,7 +275,7 @@ func (s *Server) retire(ctx context.Context, refs []penstock.Ref, mode control.A
 		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were named; 1 to %d are allowed", len(refs), maxObjects)}
 	}
 	for _, ref := range refs {
-		if err := s.allow(ctx, auth.Write, ref); err != nil {
+		if err := s.allow(ctx, auth.Delete, ref); err != nil {
 			return nil, err
 		}
 	}
@@ -299,7 +307,7 @@ func (s *Server) applyRoutes() {
 			named
 		}) (*body[v1.Explanation], error) {
 			ref := in.ref(in.Kind)
-			if err := s.allow(ctx, auth.Read, ref); err != nil {
+			if err := s.allow(ctx, auth.Get, ref); err != nil {
 				return nil, s.fail(err)
 			}
 			x, err := s.Control.Explain(ctx, ref)

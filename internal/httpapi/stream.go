@@ -58,7 +58,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 		for _, c := range changes {
 			after = c.Revision
 			o := c.Object
-			if project != "" && o.Metadata.Project != project || kind != "" && o.Kind != kind || s.allow(r.Context(), auth.Read, o.Ref()) != nil {
+			if project != "" && o.Metadata.Project != project || kind != "" && o.Kind != kind || s.allow(r.Context(), auth.Get, o.Ref()) != nil {
 				continue
 			}
 			if err := writeChange(w, v1.Change{Revision: c.Revision, Op: string(c.Op), Object: withoutSealed(o)}); err != nil {
@@ -118,7 +118,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	attempt, rank, tail, err := logQuery(q.Get("attempt"), q.Get("rank"), q.Get("tail"))
 	if err == nil {
-		err = s.allow(r.Context(), auth.Read, ref)
+		err = s.allow(r.Context(), auth.Get, ref)
 	}
 	var a v1.Attempt
 	if err == nil {
@@ -253,7 +253,7 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 	d, err := penstock.ParseDigest(r.PathValue("digest"))
 	p := principal(r.Context())
 	if err == nil && p.Use == store.Access {
-		err = auth.Allow(p, auth.Write, penstock.KindJob, p.Project)
+		err = auth.Allow(p, auth.Create, auth.KindBlob, p.Project)
 	}
 	if err == nil {
 		err = s.Blobs.Put(r.Context(), d, http.MaxBytesReader(w, r.Body, maxBlob))

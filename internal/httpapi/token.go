@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -56,12 +57,12 @@ func (s *Server) tokenRoutes() {
 // createToken issues what the caller may give: admins make access tokens, and
 // developers gateway keys of their project. Nobody gives more than they have.
 func (s *Server) createToken(ctx context.Context, in v1.TokenRequest) (v1.TokenInfo, error) {
-	verb, request := auth.Administer, auth.Request{Use: store.Access, Subject: in.Subject, Project: in.Project, Role: in.Role, Expires: in.Expires}
+	kind, request := auth.KindToken, auth.Request{Use: store.Access, Subject: in.Subject, Project: in.Project, Role: in.Role, Expires: in.Expires}
 	if in.Key != nil {
-		verb, request.Use, request.Role = auth.Write, store.Gateway, ""
+		kind, request.Use, request.Role = auth.KindKey, store.Gateway, ""
 		request.Endpoints, request.Limit, request.Rate = in.Key.Endpoints, in.Key.Tokens, in.Key.PerMinute
 	}
-	if err := auth.Allow(principal(ctx), verb, penstock.KindProject, in.Project); err != nil {
+	if err := auth.Allow(principal(ctx), auth.Create, kind, in.Project); err != nil {
 		return v1.TokenInfo{}, err
 	}
 	if in.Key != nil || in.Project != "" {
@@ -94,13 +95,13 @@ func tokenInfo(c store.Credential) v1.TokenInfo {
 
 func (s *Server) listTokens(ctx context.Context, project string) ([]v1.TokenInfo, error) {
 	infos := []v1.TokenInfo{}
-	if err := auth.Allow(principal(ctx), auth.Administer, penstock.KindProject, project); err != nil {
+	if err := auth.Allow(principal(ctx), auth.List, auth.KindKey, project); err != nil {
 		return nil, err
 	}
 	err := s.Store.View(ctx, func(tx store.Tx) error {
 		all, err := tx.ListCredentials(project)
 		for _, c := range all {
-			if c.Use != store.Agent {
+			if c.Use == store.Gateway || c.Use == store.Access && auth.Allow(principal(ctx), auth.List, auth.KindToken, project) == nil {
 				infos = append(infos, tokenInfo(c))
 			}
 		}
@@ -110,25 +111,30 @@ func (s *Server) listTokens(ctx context.Context, project string) ([]v1.TokenInfo
 }
 
 func (s *Server) revokeToken(ctx context.Context, id string) error {
-	if err := auth.Allow(principal(ctx), auth.Administer, penstock.KindProject, principal(ctx).Project); err != nil {
+	p := principal(ctx)
+	var mine []store.Credential
+	if err := s.Store.View(ctx, func(tx store.Tx) (err error) {
+		mine, err = tx.ListCredentials(p.Project)
+		return err
+	}); err != nil {
 		return err
 	}
-	return s.Store.Update(ctx, func(tx store.Tx) error {
-		mine, err := tx.ListCredentials(principal(ctx).Project)
-		if err != nil {
-			return err
-		}
-		for _, c := range mine {
-			if c.ID == id {
-				return tx.RevokeCredential(id, time.Now().UTC().Truncate(time.Microsecond))
-			}
-		}
+	i := slices.IndexFunc(mine, func(c store.Credential) bool { return c.ID == id && c.Use != store.Agent })
+	if i < 0 {
 		return &penstock.Error{Code: penstock.NotFound, Msg: "there is no token " + id}
-	})
+	}
+	kind := auth.KindToken
+	if mine[i].Use == store.Gateway {
+		kind = auth.KindKey
+	}
+	if err := auth.Allow(p, auth.Delete, kind, mine[i].Project); err != nil {
+		return err
+	}
+	return s.verifier.Revoke(ctx, id)
 }
 
 func (s *Server) auditEntries(ctx context.Context, after int64, limit int) ([]v1.AuditEntry, error) {
-	if err := auth.Allow(principal(ctx), auth.Administer, penstock.KindProject, ""); err != nil {
+	if err := auth.Allow(principal(ctx), auth.List, auth.KindAudit, ""); err != nil {
 		return nil, err
 	}
 	entries := []v1.AuditEntry{}
@@ -143,9 +149,13 @@ func (s *Server) auditEntries(ctx context.Context, after int64, limit int) ([]v1
 }
 
 func (s *Server) verifyAudit(ctx context.Context) (v1.AuditReport, error) {
-	if err := auth.Allow(principal(ctx), auth.Administer, penstock.KindProject, ""); err != nil {
+	if err := auth.Allow(principal(ctx), auth.List, auth.KindAudit, ""); err != nil {
 		return v1.AuditReport{}, err
 	}
 	report, err := audit.Verify(ctx, s.Store)
-	return v1.AuditReport{Entries: report.Entries, Whole: report.Broken == 0, Head: report.Head, Broken: report.Broken, Detail: report.Detail}, err
+	out := v1.AuditReport{Entries: report.Entries, Whole: report.Broken == nil, Head: report.Head.Hash}
+	if report.Broken != nil {
+		out.Broken, out.Detail = report.Broken.Seq, report.Broken.Why
+	}
+	return out, err
 }
