@@ -231,6 +231,18 @@ func TestLostAttemptsAreShownApart(t *testing.T) {
 	}
 }
 
+func TestStatementOfNothingHasNoNulls(t *testing.T) {
+	wire, err := json.Marshal(mustGroup(t, mustCost(t, Window{hours(0), hours(1)}, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"window":{"from":"2026-03-04T12:00:00Z","to":"2026-03-04T13:00:00Z"},"by":[],"cost":"0.00","lines":[],` +
+		`"total":{"values":[],"cost":"0.00","lost":"0.00","hours":{}},"pools":[]}`
+	if diff := cmp.Diff(want, string(wire)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCorruptFactsAreRefused(t *testing.T) {
 	w := Window{hours(0), hours(1)}
 	other := use("a", 2000, hours(0), hours(1))

@@ -92,7 +92,10 @@ func Group(r Report, by []string) (Statement, error) {
 			}
 		}
 	}
-	s := Statement{Window: r.Window, By: slices.Clone(by), Cost: r.Cost(), Total: newLine(nil), Imbalances: r.Imbalances}
+	s := Statement{
+		Window: r.Window, By: append([]string{}, by...), Cost: r.Cost(),
+		Lines: []Line{}, Total: newLine([]string{}), Imbalances: r.Imbalances,
+	}
 	lines, order := map[string]*Line{}, []*Line{}
 	for _, row := range r.Rows {
 		if row.Kind != Allocated {

@@ -48,11 +48,8 @@ func stepsOf(c cut, uses []store.Usage) []step {
 			steps = append(steps, step{from, u.Amount}, step{to, -u.Amount})
 		}
 	}
-	// Ends come first, so that a use that follows another at once isn't held
-	// together with it.
-	slices.SortFunc(steps, func(a, b step) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.change, b.change))
-	})
+	// Steps of one moment may come in any order: no time passes between them.
+	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
 	return steps
 }
 

@@ -108,6 +108,16 @@ func TestEmptyBinsOnBothSidesAddNothing(t *testing.T) {
 	}
 }
 
+func TestEmptyBinOnOneSideCountsAsHalfAValue(t *testing.T) {
+	// (0.8 − 1)·ln(0.8/1) + (0.2 − 0.05)·ln(0.2/0.05), and the same the other way.
+	const want = 0.252573
+	for _, c := range [][2][]int64{{{10, 0}, {8, 2}}, {{8, 2}, {10, 0}}} {
+		if psi, _ := PSI(c[0], c[1]); math.Abs(psi-want) > 5e-7 {
+			t.Errorf("%v against %v: PSI %f, want %f", c[1], c[0], psi, want)
+		}
+	}
+}
+
 // AegisGraph#3598: healthy data flagged because the sample was small.
 func TestHealthySmallSamplesRarelyPassTheThreshold(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))

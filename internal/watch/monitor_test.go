@@ -44,6 +44,10 @@ func TestReferenceIsMadeOnceAndThenKept(t *testing.T) {
 	if diff := cmp.Diff(want.Signals[0].Reference, first.Signals[0].Reference); diff != "" {
 		t.Errorf("the reference isn't the first 100 requests:\n%s", diff)
 	}
+	wantCurrent, _ := Histogram(first.Signals[0].Bins, ramp(100, 3))
+	if diff := cmp.Diff(wantCurrent, first.Signals[0].Current); diff != "" {
+		t.Errorf("what is judged isn't the newest 100 requests:\n%s", diff)
+	}
 	later, _ := Evaluate(ttft(), first, signals(ramp(100, 500)), noon)
 	if diff := cmp.Diff(first.Signals[0].Reference, later.Signals[0].Reference); diff != "" {
 		t.Errorf("the reference followed the data:\n%s", diff)
