@@ -66,6 +66,17 @@ func (f Folder) Write(order v1.Order) error {
 	return f.writeJSON(orderFile, order)
 }
 
+// Held reports whether an agent has taken the folder, even if it has not yet
+// said who it is.
+func (f Folder) Held() bool {
+	lock, err := os.Open(f.path(lockFile))
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return errors.Is(unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
 // Output opens the file for what the agent itself writes.
 func (f Folder) Output() (*os.File, error) {
 	return os.OpenFile(f.path(outputFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)

@@ -240,6 +240,11 @@ func arrival(ctx context.Context, f agent.Folder, ended <-chan struct{}) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-ended:
+			if f.Held() {
+				// One that a killed server had started was quicker: it will do.
+				ended = nil
+				continue
+			}
 			return &penstock.Error{Code: penstock.Unavailable, Msg: "its agent ended at once: " + f.Complaint()}
 		case <-deadline:
 			return &penstock.Error{Code: penstock.Unavailable, Msg: fmt.Sprintf("its agent did not report for work within %s: %s", beginTime, f.Complaint())}
