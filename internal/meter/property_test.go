@@ -221,6 +221,22 @@ func TestIdleTakesTheRoundingOfItsPeriodAndNoMore(t *testing.T) {
 	})
 }
 
+func TestProjectSeesItsOwnRowsAndTheyConserve(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f, w := drawFacts(t), drawWindow(t)
+		whole := f.cost(t, w)
+		own := whole.Of("vision")
+		for _, row := range own.Rows {
+			if row.Project != "vision" {
+				t.Fatalf("a row of %q is seen", row.Project)
+			}
+		}
+		if sum := sumRows(own.Rows); sum != own.Cost() || sum != whole.Spent("vision") {
+			t.Fatalf("rows %s, pools %s, spent %s", sum, own.Cost(), whole.Spent("vision"))
+		}
+	})
+}
+
 func TestGroupsSumToTheTotal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f, w := drawFacts(t), drawWindow(t)
