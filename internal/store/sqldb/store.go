@@ -57,7 +57,8 @@ func (s *Store) View(ctx context.Context, fn func(store.Tx) error) error {
 	return fn(t)
 }
 
-// Update implements store.Store.
+// Update implements store.Store. An Update within the fn of another waits for
+// it, which is until ctx ends.
 func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
 	if err := s.enter(); err != nil {
 		return err

@@ -180,7 +180,9 @@ func TestOpenSaysWhyTheFileCannotBeOpened(t *testing.T) {
 	for name, path := range map[string]string{"no folder": filepath.Join(folder, "none", "state.db"), "a folder": folder} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Open(t.Context(), path)
-			wantError(t, err, penstock.Unavailable)
+			if e := wantError(t, err, penstock.Unavailable); e.Where != path {
+				t.Errorf("where is %q, want the path", e.Where)
+			}
 		})
 	}
 }
