@@ -87,6 +87,19 @@ func (s *Server) Handler() http.Handler {
 // Verifier checks tokens, for the other surfaces of the same server.
 func (s *Server) Verifier() *auth.Verifier { return s.verifier }
 
+// Allow checks a plain request's right to do verb to things of a kind of the
+// whole installation, for other surfaces of the same server.
+func (s *Server) Allow(r *http.Request, verb auth.Verb, k penstock.Kind) error {
+	p, err := s.verifier.Verify(r.Context(), bearer(r))
+	if err != nil {
+		return err
+	}
+	return auth.Allow(p, verb, k, "")
+}
+
+// Refuse answers an error as the API does.
+func (s *Server) Refuse(w http.ResponseWriter, err error) { s.refuse(w, err) }
+
 // OpenAPI is the description of the API, as JSON.
 func (s *Server) OpenAPI() ([]byte, error) { return json.MarshalIndent(s.api.OpenAPI(), "", "  ") }
 

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/penstock/penstock/internal/cli"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/telemetry"
+)
+
+func serveCommand(e cli.Env) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run a server from a configuration file", Args: cobra.NoArgs,
+		Long: `Serve runs a server as its configuration says: see docs/config.md. Settings are read from the
+file, then from PENSTOCK_... variables. It refuses to listen beyond loopback without TLS; there is no
+way to run it without authentication. The first start leaves an admin token in the data folder.`,
+		Example: "  penstock serve --config /etc/penstock/penstock.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(path, os.Environ())
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), e, c)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "configuration file (default: built-in settings)")
+	return cmd
+}
+
+func serve(ctx context.Context, e cli.Env, c config.Config) error {
+	log, err := telemetry.NewLogger(e.Err, telemetry.LogOptions{Level: c.Log.Level, Format: c.Log.Format})
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	s, err := newServer(ctx, c, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	scheme := "http"
+	if c.TLS.Cert != "" {
+		scheme = "https"
+	}
+	url := scheme + "://" + l.Addr().String()
+	err = s.folder.publish(url + "/api")
+	if err == nil {
+		err = s.discoverPool(ctx)
+	}
+	if err == nil {
+		_, err = s.adminToken(ctx, "admin")
+	}
+	if err != nil {
+		return errors.Join(err, l.Close(), s.close())
+	}
+	fmt.Fprintf(e.Err, "penstock is ready at %s; the admin token is in %s\n", url, s.folder.at("admin-token"))
+	return errors.Join(s.serve(ctx, l), s.close())
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/auth"
+	"github.com/penstock/penstock/internal/blob/fs"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/control"
+	"github.com/penstock/penstock/internal/httpapi"
+	"github.com/penstock/penstock/internal/run"
+	"github.com/penstock/penstock/internal/run/local"
+	"github.com/penstock/penstock/internal/secret"
+	"github.com/penstock/penstock/internal/serve/gateway"
+	"github.com/penstock/penstock/internal/store"
+	"github.com/penstock/penstock/internal/store/sqlite"
+	"github.com/penstock/penstock/internal/telemetry"
+)
+
+// localExecutor is the name that a pool's spec gives to this machine.
+const localExecutor = "local"
+
+// server is everything that runs in one process, wired from its adapters.
+type server struct {
+	config  config.Config
+	log     *slog.Logger
+	folder  *folder
+	store   store.Store
+	blobs   *fs.Store
+	control *control.Control
+	api     *httpapi.Server
+	gateway *gateway.Gateway
+	metrics *prometheus.Registry
+}
+
+// newServer opens the data folder and wires what works on it. Nothing listens
+// and nothing runs yet.
+func newServer(ctx context.Context, c config.Config, log *slog.Logger) (*server, error) {
+	s := &server{config: c, log: log}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *server) open(ctx context.Context) error {
+	var err error
+	if s.folder, err = openFolder(s.config.DataDir); err != nil {
+		return err
+	}
+	if s.store, err = sqlite.Open(ctx, s.folder.at("penstock.db")); err != nil {
+		return err
+	}
+	if s.blobs, err = fs.Open(s.folder.at("blobs")); err != nil {
+		return err
+	}
+	box, err := secret.Load(s.folder.path)
+	if err != nil {
+		return err
+	}
+	agent, err := program("penstock-agent")
+	if err != nil {
+		return err
+	}
+	executor, err := local.New(local.Options{Dir: s.folder.at("run"), AgentPath: agent})
+	if err != nil {
+		return err
+	}
+	executors := map[string]run.Executor{localExecutor: executor}
+	programs, env := runtimes()
+	s.control = control.New(control.Options{
+		Store: s.store, Blobs: s.blobs, Sealer: box, Executors: executors, Server: v1.Contact{AddressFile: s.folder.at("address")},
+		Runtimes: programs, RuntimeEnv: env, Log: s.log, Tick: time.Duration(s.config.Tick),
+	})
+	s.api = httpapi.New(httpapi.Options{
+		Store: s.store, Blobs: s.blobs, Control: s.control, Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
+	})
+	if s.metrics, err = telemetry.NewRegistry(telemetry.Build{Version: version()}); err != nil {
+		return err
+	}
+	s.gateway, err = gateway.New(gateway.Options{Store: s.store, Verify: s.verifyKey, Log: s.log, Metrics: s.metrics})
+	return err
+}
+
+// program finds one of Penstock's own programs: beside this one, or on PATH.
+func program(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	beside := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(beside); err == nil {
+		return beside, nil
+	}
+	found, err := exec.LookPath(name)
+	if err != nil {
+		return "", &penstock.Error{Code: penstock.NotFound, Msg: "there is no program " + name, Hint: "install it beside penstock; 'make build' builds all of them", Err: err}
+	}
+	return found, nil
+}
+
+// runtimes are the serving runtimes of this installation. One that isn't there
+// is missed only by who serves with it.
+func runtimes() (programs, env map[string]string) {
+	programs, env = map[string]string{}, map[string]string{}
+	llama, err := program("penstock-llama")
+	if err != nil {
+		return programs, env
+	}
+	programs["penstock-llama"] = llama
+	for _, dir := range []string{os.Getenv("PENSTOCK_LLAMA_LIB"), filepath.Join(filepath.Dir(llama), "..", ".build", "llama", "lib"), filepath.Join(filepath.Dir(llama), "lib")} {
+		if _, err := os.Stat(filepath.Join(dir, "libllama.so")); dir != "" && err == nil {
+			if dir, err = filepath.Abs(dir); err == nil {
+				env["PENSTOCK_LLAMA_LIB"] = dir
+				break
+			}
+		}
+	}
+	return programs, env
+}
+
+// verifyKey finds the credential of a gateway key.
+func (s *server) verifyKey(ctx context.Context, key string) (store.Credential, error) {
+	p, err := s.api.Verifier().Verify(ctx, key)
+	if err != nil {
+		return store.Credential{}, err
+	}
+	if p.Use != store.Gateway {
+		return store.Credential{}, &penstock.Error{Code: penstock.Unauthenticated, Msg: "this is not a gateway key", Hint: "make one with 'penstock token create NAME --key'"}
+	}
+	return store.Credential{ID: p.CredentialID, Use: p.Use, Subject: p.Subject, Project: p.Project, Endpoints: p.Endpoints, Limit: p.Limit, Rate: p.Rate}, nil
+}
+
+// handler joins the surfaces under one address.
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/api/", s.api.Handler())
+	mux.Handle("/v1/", s.gateway)
+	mux.Handle("GET /metrics", s.guarded(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})))
+	return mux
+}
+
+// guarded lets only viewers of the installation through.
+func (s *server) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.api.Allow(r, auth.Get, penstock.KindPool); err != nil {
+			s.api.Refuse(w, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// listen opens the address, with a clear word when it is taken.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &penstock.Error{Code: penstock.Busy, Msg: address + " is taken by another program", Hint: "name another with --listen, or port 0 for any free one", Err: err}
+	case err != nil:
+		return nil, &penstock.Error{Code: penstock.Invalid, Msg: "can't listen on " + address, Err: err}
+	}
+	return l, nil
+}
+
+// serve runs the loops and the HTTP server until ctx ends, then lets calls in
+// flight finish. Running work is not touched: its agents wait for the next
+// server.
+func (s *server) serve(ctx context.Context, l net.Listener) error {
+	swept, err := s.gateway.Sweep(ctx)
+	if err != nil {
+		return fmt.Errorf("settle requests of the last run: %w", err)
+	}
+	if swept > 0 {
+		s.log.Warn("requests of a server that died were settled with estimates", "count", swept)
+	}
+	h := &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	failed := make(chan error, 2)
+	go func() { failed <- s.control.Run(ctx) }()
+	go func() {
+		if s.config.TLS.Cert != "" {
+			failed <- h.ServeTLS(l, s.config.TLS.Cert, s.config.TLS.Key)
+			return
+		}
+		failed <- h.Serve(l)
+	}()
+	err = <-failed
+	if ctx.Err() != nil {
+		err = nil
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if h.Shutdown(last) != nil {
+		_ = h.Close() // streams that don't end by themselves are cut
+	}
+	return err
+}
+
+func (s *server) close() error {
+	var errs []error
+	if s.gateway != nil {
+		s.gateway.Close()
+	}
+	if s.api != nil {
+		s.api.Close()
+	}
+	if s.blobs != nil {
+		errs = append(errs, s.blobs.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.folder != nil {
+		errs = append(errs, s.folder.close())
+	}
+	return errors.Join(errs...)
+}
