@@ -171,7 +171,14 @@ type house struct {
 	url     string
 	client  *http.Client
 	keys    map[string]store.Credential
-	left    chan struct{} // gets a value when the gateway learns that a client left
+	leavers sync.Map
+}
+
+// left is closed when the gateway learns that the client of the request with
+// this Traceparent left.
+func (h *house) left(id string) chan struct{} {
+	c, _ := h.leavers.LoadOrStore(id, make(chan struct{}))
+	return c.(chan struct{})
 }
 
 const key = "psk-vision-0123456789"
@@ -200,9 +207,8 @@ func build(t testing.TB, limits gateway.Limits, replicas ...http.Handler) *house
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.left = make(chan struct{}, 1000)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		stop := context.AfterFunc(r.Context(), func() { h.left <- struct{}{} })
+		stop := context.AfterFunc(r.Context(), func() { close(h.left(r.Header.Get("Traceparent"))) })
 		defer stop()
 		g.ServeHTTP(w, r)
 	}))

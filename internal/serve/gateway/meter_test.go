@@ -93,7 +93,7 @@ func TestClientThatLeavesIsBilledWhatTheReplicaGenerates(t *testing.T) {
 	var h *house
 	m := &model{step: func(_ *http.Request, n int) {
 		if n == 2 {
-			<-h.left
+			<-h.left("")
 		}
 	}}
 	h = build(t, gateway.Limits{Drain: gateway.Drain{Time: 20 * time.Second}}, m)
@@ -174,7 +174,7 @@ func TestClientThatLeavesAWholeAnswerIsBilledItsUsage(t *testing.T) {
 	m := &model{step: func(_ *http.Request, n int) {
 		if n == 0 {
 			close(started)
-			<-h.left
+			<-h.left("")
 		}
 	}}
 	h = build(t, gateway.Limits{Drain: gateway.Drain{Time: 20 * time.Second}}, m)
@@ -348,8 +348,15 @@ func TestOpenRequestsOfADeadGatewayAreSweptOnce(t *testing.T) {
 // bifrost#828: goroutines leaked with each cancelled stream. That none is left
 // is seen by TestMain.
 func TestLedgerEqualsTheReplicasCountUnderLoadWithAborts(t *testing.T) {
-	m, n := &model{}, &model{}
-	h := build(t, gateway.Limits{Drain: gateway.Drain{Events: 1000, Bytes: 1 << 20, Time: time.Minute}}, m, n)
+	var h *house
+	// A stream whose client leaves waits for that, so that it can't be over before.
+	step := func(r *http.Request, n int) {
+		if id := r.Header.Get("Traceparent"); n == 2 && id != "" {
+			<-h.left(id)
+		}
+	}
+	m, n := &model{step: step}, &model{step: step}
+	h = build(t, gateway.Limits{Drain: gateway.Drain{Events: 1000, Bytes: 1 << 20, Time: time.Minute}}, m, n)
 	var wg sync.WaitGroup
 	for worker := range 64 {
 		wg.Go(func() {
@@ -379,13 +386,29 @@ func TestLedgerEqualsTheReplicasCountUnderLoadWithAborts(t *testing.T) {
 	t.Logf("%d of 256 aborted", aborted)
 }
 
-// load sends one request; every tenth stream is left after its first token.
+// load sends one request; one in ten is a stream whose client leaves after its
+// first bytes.
 func load(t *testing.T, h *house, i int) {
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	body := fmt.Sprintf(`{"model":"writer","messages":[],"max_tokens":%d,"stream":%v}`, 5+i%90, i%3 != 0)
-	res := h.send(t, ctx, chatUse, body)
-	if i%10 == 1 || i%10 == 5 {
+	leaves := i%10 == 1
+	body := fmt.Sprintf(`{"model":"writer","messages":[],"max_tokens":%d,"stream":%v}`, 5+i%90, leaves || i%3 != 0)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url+chatUse, strings.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	if leaves {
+		req.Header.Set("Traceparent", fmt.Sprint(i))
+	}
+	res, err := h.client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	if leaves {
 		_, _ = io.ReadFull(res.Body, make([]byte, 100))
 		return
 	}
