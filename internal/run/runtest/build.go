@@ -1,6 +1,8 @@
 package runtest
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -13,13 +15,24 @@ func BuildAgent(t testing.TB) string {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "penstock-agent")
 	args := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", path}
-	args = append(args, raceFlags...)
-	cmd := exec.Command("go", append(args, "github.com/penstock/penstock/cmd/penstock-agent")...)
-	if len(raceFlags) == 0 {
+	cmd := exec.Command("go")
+	if Race {
+		args = append(args, "-race")
+	} else {
 		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
 	}
+	cmd.Args = append(append(cmd.Args, args...), "github.com/penstock/penstock/cmd/penstock-agent")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build penstock-agent: %v\n%s", err, out)
 	}
-	return path
+	if !Race {
+		return path
+	}
+	// A race must end the agent, or nobody would see it.
+	wrapper := filepath.Join(dir, "halting")
+	script := fmt.Sprintf("#!/bin/sh\nGORACE=halt_on_error=1 exec %s \"$@\"\n", path)
+	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return wrapper
 }

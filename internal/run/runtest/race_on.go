@@ -2,5 +2,6 @@
 
 package runtest
 
-// raceFlags build the agent with the race detector where the tests have it.
-var raceFlags = []string{"-race"}
+// Race says that the tests, and the agents that BuildAgent makes for them, have
+// the race detector: such a program is neither static nor small.
+const Race = true
