@@ -47,8 +47,10 @@ func testByHash(t *testing.T, s store.Store) {
 }
 
 func testPutAgain(t *testing.T, s store.Store) {
-	changed := credential("c1")
-	changed.Hash, changed.Endpoints, changed.Limit, changed.Expires = "new", nil, 7, time.Time{}
+	changed := store.Credential{
+		ID: "c1", Hash: "new", Use: store.Agent, Subject: "bob", Project: "speech", Role: penstock.RoleAdmin, Attempt: uid(4),
+		Limit: 7, Rate: 8, Created: minute(5), Revoked: minute(6),
+	}
 	for _, c := range []store.Credential{credential("c1"), changed} {
 		update(t, s, func(tx store.Tx) error { return tx.PutCredential(c) })
 		wantSame(t, byHash(t, s, c.Hash), c)
