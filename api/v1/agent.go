@@ -131,6 +131,9 @@ type Exited struct {
 	Code    int    `json:"code"`
 	Signal  string `json:"signal,omitempty"`
 	Message string `json:"message,omitempty"` // for instance why it could not start
+	// OverMemory says that the kernel killed it because it wanted more memory
+	// than it had asked for.
+	OverMemory bool `json:"overMemory,omitempty"`
 	// StartFailed says that the command never ran.
 	StartFailed bool     `json:"startFailed,omitempty"`
 	CPUTime     Duration `json:"cpuTime"`

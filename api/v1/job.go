@@ -210,6 +210,8 @@ type TaskStatus struct {
 	ExitCode int    `json:"exitCode"`
 	Signal   string `json:"signal,omitempty"`
 	Message  string `json:"message,omitempty"`
+	// OverMemory says that the kernel killed it for want of memory.
+	OverMemory bool `json:"overMemory,omitempty"`
 	// Address is host:port where a serving task listens.
 	Address  string    `json:"address,omitempty"`
 	Started  time.Time `json:"startedAt,omitzero"`

@@ -224,6 +224,7 @@ func (t *task) addUsage(e *v1.Exited) {
 	if err == nil {
 		e.CPUTime, e.MaxBytes = v1.Duration(counted.CPU), counted.MaxBytes
 		if limit := t.order.Resources[penstock.Memory]; counted.OOMKills > 0 && e.Code != 0 {
+			e.OverMemory = true
 			e.Message = fmt.Sprintf("killed by the kernel: it wanted more than its memory of %s; ask for more in resources.memory", penstock.Memory.Format(limit))
 		}
 	}

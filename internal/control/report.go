@@ -185,6 +185,7 @@ func (t *telling) commitStep(s v1.Saved) error {
 
 func (t *telling) exited(e v1.Exited, r v1.Report) {
 	t.task.State, t.task.ExitCode, t.task.Signal, t.task.Message = "exited", e.Code, e.Signal, e.Message
+	t.task.OverMemory = e.OverMemory
 	t.task.Ended, t.task.CPUTime, t.task.MaxBytes, t.task.Address = r.At, e.CPUTime, e.MaxBytes, ""
 	if e.StartFailed {
 		t.task.State = "unstarted"

@@ -98,8 +98,10 @@ func taskFailure(t v1.TaskStatus) penstock.Reason {
 		return penstock.Because(penstock.StartFailed, penstock.Change, "rank %d could not start: %s", t.Rank, t.Message)
 	case t.State == "gone":
 		return penstock.Because(penstock.AgentLost, penstock.Wait, "rank %d is gone: %s", t.Rank, t.Message)
-	case t.Signal == "killed":
-		return penstock.Because(penstock.Reclaimed, penstock.Wait, "rank %d was killed from outside: %s", t.Rank, t.Message)
+	case t.OverMemory:
+		return penstock.Because(penstock.TaskFailed, penstock.Change, "rank %d was %s", t.Rank, t.Message)
+	case t.Signal == "SIGKILL":
+		return penstock.Because(penstock.Reclaimed, penstock.Wait, "rank %d was killed from outside", t.Rank)
 	case t.ExitCode == exitRetry:
 		return penstock.Because(penstock.RetryAsked, penstock.Wait, "rank %d asked to be started again (exit %d)", t.Rank, exitRetry)
 	case t.Signal != "":
