@@ -42,7 +42,8 @@ type call struct {
 	r        *http.Request
 	ask      ask
 	endpoint *endpoint
-	body     []byte // for the replica
+	first    *replica // the one to ask first, acquired
+	body     []byte   // for the replica
 	entry    store.Request
 
 	tally   tally
@@ -85,18 +86,27 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, to route) (*call
 	if c.endpoint, err = g.table.find(r.Context(), cred, c.ask.model); err != nil {
 		return nil, err
 	}
-	if len(c.endpoint.replicas) == 0 {
+	if c.first = g.table.acquire(c.endpoint, nil); c.first == nil {
 		return nil, noReplica(c.endpoint)
 	}
-	if c.entry, err = newEntry(cred, c.endpoint, to, started); err != nil {
+	if err := c.reserve(cred, to, started); err != nil {
+		g.table.release(c.first)
 		return nil, err
 	}
-	reserved, bound := g.most(c.ask, c.endpoint, cred)
+	return c, nil
+}
+
+// reserve opens the call in the ledger, and makes the body for its replica.
+func (c *call) reserve(cred store.Credential, to route, started time.Time) (err error) {
+	if c.entry, err = newEntry(cred, c.endpoint, c.first.version, to, started); err != nil {
+		return err
+	}
+	reserved, bound := c.g.most(c.ask, c.endpoint, cred)
 	if c.body, err = c.ask.upstream(c.endpoint.name, bound); err != nil {
-		return nil, err
+		return err
 	}
 	c.entry.Reserved = reserved
-	return c, g.reserve(r.Context(), c.entry, cred.Limit)
+	return c.g.reserve(c.r.Context(), c.entry, cred.Limit)
 }
 
 // most is the number of tokens that a request can use. For a key with a limit
@@ -130,35 +140,39 @@ func noReplica(e *endpoint) error {
 func (c *call) forward() {
 	var tried []*replica
 	last := noReplica(c.endpoint)
-	for len(tried) < c.g.limits.Attempts {
-		if c.left() {
-			_ = c.settle(outcomeAborted, 0)
-			return
-		}
-		replica := c.g.table.acquire(c.endpoint, tried)
-		if replica == nil {
-			break
-		}
-		tried = append(tried, replica)
-		c.tally, c.entry.Version = tally{}, replica.version
-		retry := c.attempt(replica)
-		c.g.table.release(replica)
+	for next := c.first; next != nil; next = c.another(tried) {
+		tried = append(tried, next)
+		c.tally = tally{}
+		retry := c.attempt(next)
 		if retry == nil {
 			return
 		}
-		c.g.log.Warn("replica failed before its answer began", "request", c.entry.ID, "endpoint", c.endpoint.model(), "replica", replica.address, "err", retry)
-		c.g.table.unreachable(replica)
+		c.g.log.Warn("replica failed before its answer began", "request", c.entry.ID, "endpoint", c.endpoint.model(), "replica", next.address, "err", retry)
+		c.g.table.unreachable(next)
 		var told *fault
 		if last = retry; !errors.As(retry, &told) {
 			last = upstreamFault(http.StatusBadGateway, fmt.Sprintf("none of %d replicas of %s answered", len(tried), c.endpoint.model()))
 		}
 	}
+	if c.left() {
+		_ = c.settle(outcomeAborted, 0)
+		return
+	}
 	c.fail(last)
 }
 
-// attempt asks one replica. An error means that nothing was generated or passed
+// another is the replica to ask next, if there is one and it still makes sense.
+func (c *call) another(tried []*replica) *replica {
+	if len(tried) >= c.g.limits.Attempts || c.left() {
+		return nil
+	}
+	return c.g.table.acquire(c.endpoint, tried)
+}
+
+// attempt asks one replica, acquired before. An error means that nothing was generated or passed
 // on yet, so that another may be asked; otherwise the call is over.
 func (c *call) attempt(to *replica) error {
+	defer c.g.table.release(to)
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.r.Context()))
 	defer cancel(nil)
 	dog := newWatchdog(cancel)
@@ -184,7 +198,9 @@ func (c *call) attempt(to *replica) error {
 		return c.refused(res)
 	}
 	c.tally.taken = true
-	c.tally.hint, _ = strconv.ParseInt(res.Header.Get(promptTokensHeader), 10, 32)
+	if n, err := strconv.ParseUint(res.Header.Get(promptTokensHeader), 10, 31); err == nil {
+		c.tally.hint = int64(n)
+	}
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); c.ask.stream && kind == "text/event-stream" {
 		return c.stream(ctx, res, dog)
 	}

@@ -112,9 +112,11 @@ func (tx memoryTx) Settle(r store.Request) (bool, error) {
 	if tx.m.settled[r.ID] {
 		return false, nil
 	}
-	if _, ok := tx.m.requests[r.ID]; !ok {
+	old, ok := tx.m.requests[r.ID]
+	if !ok {
 		return false, &penstock.Error{Code: penstock.NotFound, Msg: "no request " + r.ID}
 	}
+	r.Version = old.Version // who and what was asked is fixed by Reserve
 	tx.m.requests[r.ID], tx.m.settled[r.ID] = r, true
 	return true, nil
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
@@ -33,27 +32,24 @@ const sweepPage = 500
 // requests of the key hold back and don't use is given back as they end.
 const overLimitRetry = 30 * time.Second
 
-// newEntry is a request's line in the ledger, not yet written.
-func newEntry(cred store.Credential, e *endpoint, r route, started time.Time) (store.Request, error) {
+// newEntry is a request's line in the ledger, not yet written. Its version is
+// that of the replica which is asked first.
+func newEntry(cred store.Credential, e *endpoint, version penstock.Digest, r route, started time.Time) (store.Request, error) {
 	id, err := penstock.NewUID(started, rand.Reader)
 	if err != nil {
 		return store.Request{}, err
 	}
 	return store.Request{
 		ID: string(id), Key: cred.ID, Project: e.project, Endpoint: e.uid, EndpointName: e.name,
-		Version: e.version, Route: string(r), Started: started.UTC(),
+		Version: version, Route: string(r), Started: started.UTC(),
 	}, nil
 }
 
 // reserve holds back r.Reserved tokens of the key's limit, durably.
 func (g *Gateway) reserve(ctx context.Context, r store.Request, limit int64) error {
 	err := g.store.Update(ctx, func(tx store.Tx) error { return tx.Reserve(r, limit) })
-	if errors.Is(err, &penstock.Error{Code: penstock.OverLimit}) {
-		return &fault{err: &penstock.Error{
-			Code: penstock.OverLimit, Err: err,
-			Msg:  fmt.Sprintf("this request can use %d tokens, which is more than is left of this key's %d", r.Reserved, limit),
-			Hint: "Send a smaller max_tokens, or ask for a higher limit",
-		}, code: "insufficient_quota", retry: overLimitRetry}
+	if penstock.CodeOf(err) == penstock.OverLimit {
+		return &fault{err: err, code: "insufficient_quota", retry: overLimitRetry}
 	}
 	if err != nil {
 		return fmt.Errorf("reserve request %s: %w", r.ID, err)

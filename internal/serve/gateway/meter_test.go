@@ -274,6 +274,55 @@ func TestSilentReplicaIsGivenUp(t *testing.T) {
 	}
 }
 
+// litellm#36008: a client that reads nothing must hold up neither the replica
+// nor the gateway's memory.
+func TestClientThatStopsReadingCountsAsGone(t *testing.T) {
+	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		say(w, begins)
+		long := strings.Replace(hello, "hello", strings.Repeat("x", 100_000), 1)
+		for r.Context().Err() == nil {
+			say(w, long)
+		}
+	})
+	h := build(t, gateway.Limits{Write: 50 * time.Millisecond, Drain: gateway.Drain{Events: 2}}, endless)
+	h.send(t, t.Context(), chatUse, `{"model":"writer","messages":[],"stream":true}`)
+	if got := h.store.settlement(t); got.Outcome != "aborted" || got.Source != "counted" || got.CompletionTokens < 2 {
+		t.Fatalf("%+v", billOf(got))
+	}
+}
+
+func TestMetricsTellOfRequestsByEndpointAndOutcome(t *testing.T) {
+	h := build(t, gateway.Limits{}, &model{})
+	res := h.send(t, t.Context(), chatUse, `{"model":"writer","messages":[],"max_tokens":3,"stream":true}`)
+	_, _ = io.Copy(io.Discard, res.Body)
+	h.send(t, t.Context(), chatUse, `{"model":"nobody-at-all"}`)
+	families, err := h.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			line := f.GetName()
+			for _, l := range m.GetLabel() {
+				line += " " + l.GetValue()
+			}
+			got = append(got, fmt.Sprintf("%s: %d, %g", line, m.GetHistogram().GetSampleCount(), m.GetCounter().GetValue()))
+		}
+	}
+	want := []string{
+		"penstock_gateway_refused_total model_not_found: 0, 1",
+		"penstock_gateway_request_duration_seconds writer ok vision: 1, 0",
+		"penstock_gateway_tokens writer completion vision: 1, 0",
+		"penstock_gateway_tokens writer prompt vision: 1, 0",
+		"penstock_gateway_ttft_seconds writer vision: 1, 0",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
 // litellm#34732, #40002, bifrost#3547: parallel calls passed a limit together.
 func TestParallelRequestsNeverPassAKeysLimit(t *testing.T) {
 	const limit = 1000

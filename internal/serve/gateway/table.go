@@ -23,7 +23,6 @@ type endpoint struct {
 	uid      penstock.UID
 	project  string
 	name     string
-	version  penstock.Digest
 	context  int64 // tokens of one request; 0 is unknown
 	created  time.Time
 	replicas []*replica // the ready ones
@@ -95,7 +94,7 @@ func (t *table) load(ctx context.Context) error {
 // entry makes an endpoint of the table, with the replicas known before.
 func (t *table) entry(e v1.Endpoint, replicas map[string]*replica) *endpoint {
 	entry := &endpoint{
-		uid: e.Metadata.UID, project: e.Metadata.Project, name: e.Metadata.Name, version: e.Status.Version,
+		uid: e.Metadata.UID, project: e.Metadata.Project, name: e.Metadata.Name,
 		context: int64(e.Spec.Runtime.Context), created: e.Metadata.CreatedAt,
 	}
 	for _, r := range e.Status.Replicas {

@@ -36,12 +36,13 @@ const (
 // is pinned by digest, so that the job keeps serving the same bytes when an
 // alias moves. Resources that e leaves out are 1 CPU and 512Mi of memory.
 func Job(e v1.Endpoint, version v1.ModelVersion) (v1.JobSpec, error) {
-	model, _, _ := strings.Cut(e.Spec.Model, "@")
-	if version.Spec.Model != model || version.Spec.Digest == "" {
+	model, selector, _ := strings.Cut(e.Spec.Model, "@")
+	pinned := strings.HasPrefix(selector, "sha256:")
+	if version.Spec.Model != model || version.Spec.Digest == "" || (pinned && selector != string(version.Spec.Digest)) {
 		return v1.JobSpec{}, &penstock.Error{
 			Code: penstock.Invalid, Where: e.Ref().String(),
 			Msg:  fmt.Sprintf("version %s of model %q can't serve %q", version.Spec.Digest.Short(), version.Spec.Model, e.Spec.Model),
-			Hint: "give a version of the endpoint's own model",
+			Hint: "give the version that the endpoint names",
 		}
 	}
 	resources := penstock.Resources{penstock.CPU: defaultCPU, penstock.Memory: defaultMemory}

@@ -92,6 +92,7 @@ func TestWhatCannotServeIsRefusedWithAHint(t *testing.T) {
 		"two ggufs":       {llama(""), version("a.gguf", "b.gguf"), penstock.Invalid},
 		"no such file":    {llama("c.gguf"), version("a.gguf"), penstock.Invalid},
 		"other model":     {v1.EndpointSpec{Model: "large@production", Runtime: v1.Runtime{Name: "llama"}}, version("a.gguf"), penstock.Invalid},
+		"other digest":    {v1.EndpointSpec{Model: "tiny@sha256:" + strings.Repeat("cd", 32), Runtime: v1.Runtime{Name: "llama"}}, version("a.gguf"), penstock.Invalid},
 		"no digest":       {llama(""), v1.ModelVersion{Spec: v1.ModelVersionSpec{Model: "tiny"}}, penstock.Invalid},
 		"no command":      {v1.EndpointSpec{Model: "tiny@x", Runtime: v1.Runtime{Name: "command"}}, version(), penstock.Invalid},
 		"unknown runtime": {v1.EndpointSpec{Model: "tiny@x", Runtime: v1.Runtime{Name: "onnx"}}, version(), penstock.Unsupported},
