@@ -249,3 +249,26 @@ func TestNamesThatLeaveTheirFolderAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAgentBeatsWhileItHasNothingElseToSay(t *testing.T) {
+	s := newTestSpool(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		a := &agent{spool: s}
+		s.changed = make(chan struct{}) // one of this bubble
+		go a.beat(ctx)
+		wait := func(want int) {
+			t.Helper()
+			time.Sleep(heartbeat)
+			synctest.Wait()
+			if got := s.waiting(); got != want {
+				t.Errorf("%d reports wait, want %d", got, want)
+			}
+		}
+		wait(1)
+		wait(1) // the server doesn't have the first one yet: no second one
+		s.acknowledge(1)
+		wait(1)
+	})
+}

@@ -174,7 +174,9 @@ func (t *task) await(ctx context.Context, stop *stopper) {
 }
 
 func (t *task) killAll() {
-	_ = unix.Kill(-t.cmd.Process.Pid, unix.SIGKILL) // it may have ended by itself
+	// Either may have ended by itself; the command may have left its group.
+	_ = unix.Kill(-t.cmd.Process.Pid, unix.SIGKILL)
+	_ = t.cmd.Process.Kill()
 	<-t.ended
 }
 

@@ -111,6 +111,18 @@ func stopGently(b *bench) {
 	b.gone()
 }
 
+func stopStaging(b *bench) {
+	file := b.AddBlob("b.bin", "tokens")
+	b.Down() // so that staging takes as long as this test likes
+	b.run("echo must not run > $SCRATCH/wrong", func(o *v1.Order) { o.Data = []v1.Staged{{Name: "train", Files: []v1.File{file}}} })
+	b.stop(time.Hour)
+	b.Up()
+	if e := b.exited(0); !e.StartFailed || !strings.Contains(e.Message, "stopped") {
+		b.t.Errorf("exited with %+v, want a start that was stopped", e)
+	}
+	b.gone()
+}
+
 // hiding is shell that starts processes of every sort that could get away: in
 // the background, in a session of its own, and with an empty environment.
 const hiding = `sleep 1000 & echo $! > $SCRATCH/plain; ` +

@@ -47,6 +47,7 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		{"StopSendsTermThenKills", stopKills},
 		{"StoppingAgainWithLessGraceShortensIt", stopShorter},
 		{"StoppedTaskMayEndByItself", stopGently},
+		{"StopWhileStagingStartsNothing", stopStaging},
 		{"KilledAgentIsGoneAndSoIsAllItStarted", agentKilled},
 		{"KilledWorkerIsReportedWithItsSignal", workerKilled},
 		{"WhatACommandLeavesBehindIsKilled", leftovers},
