@@ -96,12 +96,13 @@ func (r Resources) Times(n int) Resources {
 // Fits reports whether r is within limit, and if not names the first resource
 // that isn't, in the order of Names. What limit doesn't list is 0 there.
 func (r Resources) Fits(limit Resources) (short Resource, ok bool) {
-	for _, name := range r.Names() {
-		if r[name] > limit[name] {
-			return name, false
+	ok = true
+	for name, a := range r {
+		if a > limit[name] && (ok || name < short) { // planning asks often: nothing is sorted
+			short, ok = name, false
 		}
 	}
-	return "", true
+	return short, ok
 }
 
 // Format writes amount a of resource r as ParseAmount reads it.

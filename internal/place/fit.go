@@ -11,70 +11,83 @@ import (
 
 // shortage is the first task for which no node had room.
 type shortage struct {
-	set  snapshot.Set
-	task int // how many of the gang's tasks stood before it
+	set    snapshot.Set
+	placed int // how many of the gang's tasks did fit before
 }
 
 // fitGang places every task of the gang on the pool, in the view, or tells
 // which one didn't fit after how many. The caller rolls back.
 func fitGang(view *snapshot.View, job snapshot.Job, pool snapshot.Pool) ([]v1.PlacedTask, *shortage) {
-	var tasks []v1.PlacedTask
-	rank := 0
-	for _, set := range job.Sets {
-		for i := range set.Count {
-			task := v1.PlacedTask{Set: set.Name, Index: i, Rank: rank, Resources: set.Each}
+	tasks := []v1.PlacedTask{}
+	for _, part := range largestFirst(job.Sets) {
+		for i := range part.set.Count {
+			task := v1.PlacedTask{Set: part.set.Name, Index: i, Rank: part.rank + i, Resources: part.set.Each}
 			if !fitTask(view, pool, &task) {
-				return tasks, &shortage{set, rank}
+				return nil, &shortage{part.set, len(tasks)}
 			}
-			view.Place(job.Ref.Project, pool.Name, []v1.PlacedTask{task})
+			view.Place(job.Ref.Project, pool.Name, []v1.PlacedTask{task}) // its own slice: tasks is sorted below
 			tasks = append(tasks, task)
-			rank++
 		}
 	}
+	slices.SortFunc(tasks, func(a, b v1.PlacedTask) int { return cmp.Compare(a.Rank, b.Rank) })
 	return tasks, nil
+}
+
+type ranked struct {
+	set  snapshot.Set
+	rank int // of its first task
+}
+
+// largestFirst is the order of fitting: a large task has fewer places to go to
+// than a small one. Ranks are by the order in the manifest.
+func largestFirst(sets []snapshot.Set) []ranked {
+	parts, rank := make([]ranked, 0, len(sets)), 0
+	for _, set := range sets {
+		parts = append(parts, ranked{set, rank})
+		rank += set.Count
+	}
+	slices.SortStableFunc(parts, func(a, b ranked) int {
+		larger, smaller := leftover(b.set.Each, nil), leftover(a.set.Each, nil)
+		return slices.Compare(larger[:], smaller[:])
+	})
+	return parts
 }
 
 // fitTask chooses the node that is fullest after taking the task (best fit), so
 // that whole nodes stay free for gangs; among equals the first by name.
 func fitTask(view *snapshot.View, pool snapshot.Pool, task *v1.PlacedTask) bool {
-	best := -1
 	var bestLeft [3]penstock.Amount
-	var bestDevices []string
-	for i, node := range pool.Nodes {
+	found := false
+	for _, node := range pool.Nodes {
 		at := snapshot.Slot{Pool: pool.Name, Node: node.Name}
 		free := view.Free(at)
 		if _, ok := task.Resources.Fits(free); !ok {
 			continue
 		}
-		devices, ok := fitDevices(view, at, node, task.Resources)
-		if !ok {
+		left := leftover(free, task.Resources)
+		if found && slices.Compare(left[:], bestLeft[:]) >= 0 {
 			continue
 		}
-		left := leftover(free.Minus(task.Resources))
-		if best < 0 || slices.Compare(left[:], bestLeft[:]) < 0 {
-			best, bestLeft, bestDevices = i, left, devices
+		if devices, ok := fitDevices(view, at, node, task.Resources); ok {
+			found, bestLeft, task.Node, task.Devices = true, left, node.Name, devices
 		}
 	}
-	if best < 0 {
-		return false
-	}
-	task.Node, task.Devices = pool.Nodes[best].Name, bestDevices
-	return true
+	return found
 }
 
 // leftover orders nodes by what they would have left: accelerators count first,
 // then CPU, then memory.
-func leftover(rest penstock.Resources) [3]penstock.Amount {
+func leftover(free, taken penstock.Resources) [3]penstock.Amount {
 	var left [3]penstock.Amount
-	for name, amount := range rest {
-		switch {
-		case name.Accelerator():
-			left[0] = left[0].Add(amount)
-		case name == penstock.CPU:
-			left[1] = amount
-		default:
-			left[2] = amount
+	for name, amount := range free {
+		i := 0
+		switch name {
+		case penstock.CPU:
+			i = 1
+		case penstock.Memory:
+			i = 2
 		}
+		left[i] = left[i].Add(amount - taken[name])
 	}
 	return left
 }
@@ -89,21 +102,16 @@ func fitDevices(view *snapshot.View, at snapshot.Slot, node v1.Node, want pensto
 			continue
 		}
 		devices := slices.DeleteFunc(slices.Clone(node.Devices), func(d v1.Device) bool { return d.Type != name })
-		slices.SortStableFunc(devices, func(a, b v1.Device) int {
+		slices.SortFunc(devices, func(a, b v1.Device) int {
 			return cmp.Or(cmp.Compare(view.DeviceFree(at, a.ID), view.DeviceFree(at, b.ID)), cmp.Compare(a.ID, b.ID))
 		})
-		whole, part := int(want[name]/1000), want[name]%1000
+		left := want[name]
 		for _, d := range devices {
-			free := view.DeviceFree(at, d.ID)
-			switch {
-			case part > 0 && whole == 0 && free >= part:
-				chosen, part = append(chosen, d.ID), 0
-			case whole > 0 && free == 1000:
-				chosen = append(chosen, d.ID)
-				whole--
+			if take := min(left, 1000); left > 0 && view.DeviceFree(at, d.ID) >= take {
+				chosen, left = append(chosen, d.ID), left-take
 			}
 		}
-		if whole > 0 || part > 0 {
+		if left > 0 {
 			return nil, false
 		}
 	}

@@ -6,11 +6,17 @@
 // A job that can't start doesn't hold up others, until it has waited for
 // HoldAfter: from then on what it needs is kept for it, so that a stream of
 // small jobs can't starve a big gang.
+//
+// Gangs are fitted largest task first, each on the node that it fills most.
+// That is exact for gangs of one task set. A gang of several sets that only a
+// cleverer arrangement would fit is refused.
 package place
 
 import (
 	"cmp"
+	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -27,30 +33,29 @@ const HoldAfter = 2 * time.Minute
 type Decision struct {
 	Job     snapshot.Job
 	Start   *Start
-	Reasons []penstock.Reason // why not, when Start is nil
+	Reasons []penstock.Reason // why not, when Start is nil; one at least
 }
 
 // Start is a placement of a whole gang.
 type Start struct {
 	Pool  string
-	Tasks []v1.PlacedTask
+	Tasks []v1.PlacedTask // by rank
 	Why   string
 }
 
 // Plan decides for every queued job, in the order in which they were taken up.
+// It depends on what is in the snapshot, and not on the order of its lists.
 func Plan(s *snapshot.State) []Decision {
-	p := planner{state: s, view: s.View(), held: map[hold]penstock.Ref{}}
-	decisions := make([]Decision, 0, len(s.Queue))
-	for _, job := range p.order() {
-		decisions = append(decisions, p.decide(job))
-	}
-	return decisions
+	return slices.AppendSeq(make([]Decision, 0, len(s.Queue)), newPlanner(s).decisions())
 }
 
 type planner struct {
-	state *snapshot.State
-	view  *snapshot.View
-	held  map[hold]penstock.Ref // who keeps a pool's resource for itself
+	state   *snapshot.State
+	pools   []snapshot.Pool       // by name, and their nodes too
+	now     *fleet                // beside what runs, and what this plan starts
+	lasting *fleet                // beside what doesn't end by itself
+	empty   *fleet                // beside nothing
+	kept    map[hold]penstock.Ref // who keeps a pool's resource for itself
 }
 
 type hold struct {
@@ -58,102 +63,140 @@ type hold struct {
 	resource penstock.Resource
 }
 
-// order sorts the queue: nominal before borrowing, priority, age, UID. The tier
-// is that of the present usage; decide checks again with what was placed since.
-func (p *planner) order() []snapshot.Job {
-	queue := slices.Clone(p.state.Queue)
-	tier := make(map[penstock.UID]admit.Tier, len(queue))
-	for _, job := range queue {
-		tier[job.UID], _ = admit.Check(p.project(job), p.view.Using(job.Ref.Project), job)
+func newPlanner(s *snapshot.State) *planner {
+	lasting := *s
+	lasting.Running = slices.DeleteFunc(slices.Clone(s.Running), func(r snapshot.Running) bool { return !r.Job.Endless })
+	nothing := &snapshot.State{Pools: s.Pools}
+	return &planner{
+		state: s, pools: inOrder(s.Pools), kept: map[hold]penstock.Ref{},
+		now: newFleet(s.View(), noCapacity), lasting: newFleet(lasting.View(), noCapacity), empty: newFleet(nothing.View(), tooLarge),
 	}
-	slices.SortFunc(queue, func(a, b snapshot.Job) int {
-		return cmp.Or(
-			cmp.Compare(tier[a.UID], tier[b.UID]),
-			cmp.Compare(b.Priority, a.Priority),
-			a.QueuedAt.Compare(b.QueuedAt),
-			cmp.Compare(a.UID, b.UID),
-		)
+}
+
+// inOrder sorts copies of the pools and their nodes by name.
+func inOrder(pools []snapshot.Pool) []snapshot.Pool {
+	sorted := slices.Clone(pools)
+	slices.SortFunc(sorted, func(a, b snapshot.Pool) int { return strings.Compare(a.Name, b.Name) })
+	for i := range sorted {
+		sorted[i].Nodes = slices.Clone(sorted[i].Nodes)
+		slices.SortFunc(sorted[i].Nodes, func(a, b v1.Node) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return sorted
+}
+
+// decisions takes the queue up in turn. Whoever would borrow, beside what was
+// started already, comes after everybody who stays within the nominal quota.
+func (p *planner) decisions() iter.Seq[Decision] {
+	return func(yield func(Decision) bool) {
+		var borrowers []snapshot.Job
+		for _, job := range inTurn(p.state.Queue) {
+			tier, reasons := p.admit(job)
+			if tier == admit.Borrowed {
+				borrowers = append(borrowers, job)
+				continue
+			}
+			if !yield(p.decide(job, reasons)) {
+				return
+			}
+		}
+		for _, job := range borrowers {
+			_, reasons := p.admit(job)
+			if !yield(p.decide(job, reasons)) {
+				return
+			}
+		}
+	}
+}
+
+// inTurn sorts a copy of the queue: priority, age, UID.
+func inTurn(queue []snapshot.Job) []snapshot.Job {
+	return slices.SortedFunc(slices.Values(queue), func(a, b snapshot.Job) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.QueuedAt.Compare(b.QueuedAt), cmp.Compare(a.UID, b.UID))
 	})
-	return queue
 }
 
-func (p *planner) project(job snapshot.Job) snapshot.Project {
-	return p.state.Projects[job.Ref.Project]
-}
-
-func (p *planner) decide(job snapshot.Job) Decision {
-	// 1. What the job itself waits for.
+// admit asks what the job itself waits for, and whether it may run.
+func (p *planner) admit(job snapshot.Job) (admit.Tier, []penstock.Reason) {
 	if len(job.Held) > 0 {
-		return Decision{Job: job, Reasons: job.Held}
+		return admit.Nominal, job.Held
 	}
-	// 2. May it run?
-	if _, reasons := admit.Check(p.project(job), p.view.Using(job.Ref.Project), job); len(reasons) > 0 {
+	return admit.Check(p.state.Projects[job.Ref.Project], p.now.view.Using(job.Ref.Project), job)
+}
+
+// decide places an admitted job, or says why there is no place.
+func (p *planner) decide(job snapshot.Job, reasons []penstock.Reason) Decision {
+	if len(reasons) > 0 {
 		return Decision{Job: job, Reasons: reasons}
 	}
-	// 3. Does it fit somewhere?
-	pools := p.pools(job)
+	gang := newGang(job)
+	pools := p.allowed(job)
 	if len(pools) == 0 {
-		return Decision{Job: job, Reasons: []penstock.Reason{noPool(job, p.state.Pools)}}
+		return Decision{Job: job, Reasons: []penstock.Reason{noPool(job, p.pools)}}
 	}
-	var reasons []penstock.Reason
 	for _, pool := range pools {
-		start, why := p.tryPool(job, pool)
-		if start != nil {
-			p.view.Place(job.Ref.Project, pool.Name, start.Tasks)
-			return Decision{Job: job, Start: start}
+		tasks, why := p.tryPool(gang, pool)
+		if tasks != nil {
+			p.start(job, pool, tasks)
+			return Decision{Job: job, Start: &Start{Pool: pool.Name, Tasks: tasks, Why: whyThere(pool, tasks)}}
 		}
 		reasons = append(reasons, why)
 	}
-	// 4. After long waiting, keep others from passing.
 	if p.state.Now.Sub(job.QueuedAt) >= HoldAfter {
-		p.hold(job, pools)
+		p.keep(gang, pools)
 	}
 	return Decision{Job: job, Reasons: reasons}
 }
 
-func (p *planner) pools(job snapshot.Job) []snapshot.Pool {
-	var allowed []snapshot.Pool
-	for _, pool := range p.state.Pools {
-		if job.Pool == "" || job.Pool == pool.Name {
-			allowed = append(allowed, pool)
+func (p *planner) allowed(job snapshot.Job) []snapshot.Pool {
+	if job.Pool == "" {
+		return p.pools
+	}
+	for i, pool := range p.pools {
+		if pool.Name == job.Pool {
+			return p.pools[i : i+1]
 		}
 	}
-	return allowed
+	return nil
 }
 
-func (p *planner) tryPool(job snapshot.Job, pool snapshot.Pool) (*Start, penstock.Reason) {
-	if reason, never := neverFits(job, pool); never {
+func (p *planner) tryPool(g gang, pool snapshot.Pool) ([]v1.PlacedTask, penstock.Reason) {
+	if reason, never := neverFits(g.job, pool); never {
 		return nil, reason
 	}
-	for _, name := range job.Total().Names() {
-		if first, taken := p.held[hold{pool.Name, name}]; taken {
+	if tasks, reason := p.empty.fit(g, pool); tasks == nil {
+		return nil, reason
+	}
+	for _, name := range g.wants {
+		if first, taken := p.kept[hold{pool.Name, name}]; taken {
 			return nil, behind(pool.Name, name, first)
 		}
 	}
-	mark := p.view.Checkpoint()
-	defer p.view.Rollback(mark)
-	tasks, short := fitGang(p.view, job, pool)
-	if short != nil {
-		return nil, noCapacity(job, pool, p.view, *short, len(tasks))
-	}
-	return &Start{Pool: pool.Name, Tasks: tasks, Why: whyThere(pool, tasks)}, penstock.Reason{}
+	return p.now.fit(g, pool)
 }
 
-// hold keeps a pool's resources for a job that has waited long, where it would
-// fit once the work that ends by itself has ended.
-func (p *planner) hold(job snapshot.Job, pools []snapshot.Pool) {
-	endless := p.state.Clone()
-	endless.Running = slices.DeleteFunc(endless.Running, func(r snapshot.Running) bool { return !r.Job.Endless })
-	view := endless.View()
+func (p *planner) start(job snapshot.Job, pool snapshot.Pool, tasks []v1.PlacedTask) {
+	p.now.place(job, pool, tasks)
+	if job.Endless {
+		p.lasting.place(job, pool, tasks)
+	}
+}
+
+// keep keeps a pool's resources for a gang that has waited long, where it would
+// fit once the work that ends by itself has ended. Who came first keeps first.
+func (p *planner) keep(g gang, pools []snapshot.Pool) {
 	for _, pool := range pools {
-		mark := view.Checkpoint()
-		_, short := fitGang(view, job, pool)
-		view.Rollback(mark)
-		if short != nil {
+		open := slices.DeleteFunc(slices.Clone(g.wants), func(name penstock.Resource) bool {
+			_, taken := p.kept[hold{pool.Name, name}]
+			return taken
+		})
+		if len(open) == 0 {
 			continue
 		}
-		for _, name := range job.Total().Names() {
-			p.held[hold{pool.Name, name}] = job.Ref
+		if tasks, _ := p.lasting.fit(g, pool); tasks == nil {
+			continue
+		}
+		for _, name := range open {
+			p.kept[hold{pool.Name, name}] = g.job.Ref
 		}
 	}
 }

@@ -10,72 +10,112 @@ import (
 )
 
 func noPool(job snapshot.Job, pools []snapshot.Pool) penstock.Reason {
+	if len(pools) == 0 {
+		return penstock.Because(penstock.NoPool, penstock.Ask, "there is no pool with a usable node")
+	}
 	names := make([]string, len(pools))
 	for i, p := range pools {
 		names[i] = p.Name
 	}
-	switch {
-	case len(pools) == 0:
-		return penstock.Because(penstock.NoPool, penstock.Ask, "there is no pool with a usable node")
-	default:
-		return penstock.Because(penstock.NoPool, penstock.Change, "there is no pool %q; pools: %s", job.Pool, strings.Join(names, ", "))
-	}
+	return penstock.Because(penstock.NoPool, penstock.Change, "there is no pool %q; pools: %s", job.Pool, strings.Join(names, ", "))
 }
 
-// neverFits says whether some task is larger than every node of the pool, or
-// the gang larger than the whole pool, even if nothing else ran.
+// neverFits says whether some task is larger than every node of the pool.
 func neverFits(job snapshot.Job, pool snapshot.Pool) (penstock.Reason, bool) {
 	for _, set := range job.Sets {
 		for _, name := range set.Each.Names() {
-			most := penstock.Amount(0)
+			want, most := set.Each[name], penstock.Amount(0)
 			for _, n := range pool.Nodes {
 				most = max(most, n.Capacity[name])
 			}
-			if set.Each[name] > most {
+			switch {
+			case want > most:
 				return penstock.Because(penstock.NeverFits, penstock.Change,
 					"each %s task wants %s %s; the largest node of pool %s has %s",
-					set.Name, name.Format(set.Each[name]), name, pool.Name, name.Format(most)).
-					With("want", int64(set.Each[name])).With("most", int64(most)), true
-			}
-			if a := set.Each[name]; name.Accelerator() && a > 1000 && a%1000 != 0 {
+					set.Name, name.Format(want), name, pool.Name, name.Format(most)).
+					With("want", int64(want)).With("most", int64(most)), true
+			case name.Accelerator() && want > 1000 && want%1000 != 0:
 				return penstock.Because(penstock.NeverFits, penstock.Change,
 					"each %s task wants %s %s; above one device only whole devices can be held",
-					set.Name, name.Format(a), name).With("want", int64(a)), true
+					set.Name, name.Format(want), name).With("want", int64(want)), true
 			}
 		}
 	}
-	empty := &snapshot.State{Pools: []snapshot.Pool{pool}}
-	tasks, short := fitGang(empty.View(), job, pool)
-	if short == nil {
-		return penstock.Reason{}, false
-	}
-	return penstock.Because(penstock.NeverFits, penstock.Change,
-		"the gang of %d tasks is larger than pool %s: %d fit on its %d nodes when nothing else runs",
-		size(job), pool.Name, len(tasks), len(pool.Nodes)).
-		With("want", int64(size(job))).With("fit", int64(len(tasks))), true
+	return penstock.Reason{}, false
 }
 
-func noCapacity(job snapshot.Job, pool snapshot.Pool, view *snapshot.View, short shortage, placed int) penstock.Reason {
-	// Every task that did fit is still placed in the view, so what is free now is
-	// what the next task met.
+// tooLarge is why a gang doesn't fit on an empty pool.
+func tooLarge(job snapshot.Job, pool snapshot.Pool, _ *snapshot.View, short shortage) penstock.Reason {
+	r := penstock.Because(penstock.NeverFits, penstock.Change,
+		"the gang of %d tasks is larger than pool %s: %d fit on its %d nodes when nothing else runs",
+		size(job), pool.Name, short.placed, len(pool.Nodes))
+	if short.placed == 0 {
+		r = penstock.Because(penstock.NeverFits, penstock.Change, "no single node of pool %s has all that a %s task wants: %s",
+			pool.Name, short.set.Name, amounts(short.set.Each))
+	}
+	return r.With("want", int64(size(job))).With("fit", int64(short.placed))
+}
+
+// noCapacity is why a gang doesn't fit now. Every task that did fit is still
+// placed in the view, so what is free there is what the next task met.
+func noCapacity(job snapshot.Job, pool snapshot.Pool, view *snapshot.View, short shortage) penstock.Reason {
 	var parts []string
 	for _, name := range short.set.Each.Names() {
-		most, total, free := penstock.Amount(0), penstock.Amount(0), penstock.Amount(0)
+		want, most, total, free := short.set.Each[name], penstock.Amount(0), penstock.Amount(0), penstock.Amount(0)
 		for _, n := range pool.Nodes {
-			f := view.Free(snapshot.Slot{Pool: pool.Name, Node: n.Name})[name]
-			most, free, total = max(most, f), free.Add(max(0, f)), total.Add(n.Capacity[name])
+			f := max(0, view.Free(snapshot.Slot{Pool: pool.Name, Node: n.Name})[name])
+			most, free, total = max(most, usable(view, pool, n, name, want)), free.Add(f), total.Add(n.Capacity[name])
 		}
-		if short.set.Each[name] > most {
-			parts = append(parts, fmt.Sprintf("%s %s wanted, at most %s free on one node (%s of %s in the pool)",
-				name.Format(short.set.Each[name]), name, name.Format(most), name.Format(free), name.Format(total)))
+		if want > most {
+			parts = append(parts, fmt.Sprintf("%s %s wanted, at most %s %s (%s of %s in the pool)",
+				name.Format(want), name, name.Format(most), where(name, want), name.Format(free), name.Format(total)))
 		}
 	}
 	if len(parts) == 0 {
-		parts = append(parts, "no single node has all of it free")
+		parts = append(parts, "no single node has all of it free: "+amounts(short.set.Each))
 	}
 	return penstock.Because(penstock.NoCapacity, penstock.Wait, "pool %s has room for %d of the gang's %d tasks; for the next %s task: %s",
-		pool.Name, placed, size(job), short.set.Name, strings.Join(parts, "; ")).
-		With("fit", int64(placed)).With("want", int64(size(job)))
+		pool.Name, short.placed, size(job), short.set.Name, strings.Join(parts, "; ")).
+		With("fit", int64(short.placed)).With("want", int64(size(job)))
+}
+
+// usable is what of a node's free amount one task that wants so much could
+// have: whole devices, or a part of one device.
+func usable(view *snapshot.View, pool snapshot.Pool, n v1.Node, name penstock.Resource, want penstock.Amount) penstock.Amount {
+	at := snapshot.Slot{Pool: pool.Name, Node: n.Name}
+	free := view.Free(at)[name]
+	if !name.Accelerator() {
+		return free
+	}
+	whole, part := penstock.Amount(0), penstock.Amount(0)
+	for _, d := range n.Devices {
+		f := view.DeviceFree(at, d.ID)
+		if d.Type == name {
+			whole, part = whole+f/1000*1000, max(part, f)
+		}
+	}
+	if want < 1000 {
+		return min(free, part)
+	}
+	return min(free, whole)
+}
+
+func where(name penstock.Resource, want penstock.Amount) string {
+	switch {
+	case !name.Accelerator():
+		return "free on one node"
+	case want < 1000:
+		return "free on one device"
+	}
+	return "wholly free on one node"
+}
+
+func amounts(r penstock.Resources) string {
+	var parts []string
+	for _, name := range r.Names() {
+		parts = append(parts, string(name)+" "+name.Format(r[name]))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func behind(pool string, name penstock.Resource, first penstock.Ref) penstock.Reason {

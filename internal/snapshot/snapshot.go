@@ -17,9 +17,9 @@ import (
 // State is the picture. It isn't changed once a View was made of it.
 type State struct {
 	Now      time.Time
-	Pools    []Pool // in order of name
+	Pools    []Pool // each name once; in any order, as are Queue and Running
 	Projects map[string]Project
-	Queue    []Job // queued jobs, in any order
+	Queue    []Job
 	Running  []Running
 }
 
@@ -95,11 +95,20 @@ type Slot struct{ Pool, Node string }
 // View is what is free in a State, with the placements that were tried on top.
 // It is not safe for concurrent use.
 type View struct {
-	state  *State
-	free   map[Slot]penstock.Resources
-	device map[Slot]map[string]penstock.Amount
-	using  map[string]penstock.Resources
-	undo   []placement
+	rooms map[Slot]*room
+	using map[string]penstock.Resources
+	undo  []placement
+}
+
+// room is what one node has left.
+type room struct {
+	free    penstock.Resources
+	devices map[string]*device // by ID
+}
+
+type device struct {
+	kind penstock.Resource
+	free penstock.Amount // of the 1000 that a device is
 }
 
 type placement struct {
@@ -109,18 +118,14 @@ type placement struct {
 
 // View makes a View in which all that runs holds what it was given.
 func (s *State) View() *View {
-	v := &View{
-		state: s, free: map[Slot]penstock.Resources{},
-		device: map[Slot]map[string]penstock.Amount{}, using: map[string]penstock.Resources{},
-	}
+	v := &View{rooms: map[Slot]*room{}, using: map[string]penstock.Resources{}}
 	for _, p := range s.Pools {
 		for _, n := range p.Nodes {
-			slot := Slot{p.Name, n.Name}
-			v.free[slot] = maps.Clone(n.Capacity)
-			v.device[slot] = map[string]penstock.Amount{}
+			r := &room{maps.Clone(n.Capacity), make(map[string]*device, len(n.Devices))}
 			for _, d := range n.Devices {
-				v.device[slot][d.ID] = 1000
+				r.devices[d.ID] = &device{d.Type, 1000}
 			}
+			v.rooms[Slot{p.Name, n.Name}] = r
 		}
 	}
 	for _, r := range s.Running {
@@ -129,16 +134,28 @@ func (s *State) View() *View {
 	return v
 }
 
-// Free is what a node has left; the caller doesn't change it.
-func (v *View) Free(at Slot) penstock.Resources { return v.free[at] }
+// Free is what a node has left, nil for an unknown one; the caller doesn't
+// change it. Below 0 is what runs there beyond a capacity that has shrunk.
+func (v *View) Free(at Slot) penstock.Resources {
+	if r := v.rooms[at]; r != nil {
+		return r.free
+	}
+	return nil
+}
 
-// DeviceFree is what one device has left, in thousandths.
-func (v *View) DeviceFree(at Slot, id string) penstock.Amount { return v.device[at][id] }
+// DeviceFree is what one device has left, in thousandths; 0 for an unknown one.
+func (v *View) DeviceFree(at Slot, id string) penstock.Amount {
+	if r := v.rooms[at]; r != nil && r.devices[id] != nil {
+		return r.devices[id].free
+	}
+	return 0
+}
 
-// Using is what a project holds.
+// Using is what a project holds; the caller doesn't change it.
 func (v *View) Using(project string) penstock.Resources { return v.using[project] }
 
-// Place gives tasks of a project's gang what they name.
+// Place gives tasks of a project's gang what they name. The View keeps tasks,
+// and the caller changes them no more.
 func (v *View) Place(project, pool string, tasks []v1.PlacedTask) {
 	p := placement{project, pool, tasks}
 	v.apply(p, -1)
@@ -158,47 +175,41 @@ func (v *View) Rollback(mark int) {
 }
 
 // apply moves the amounts of a placement: sign -1 takes them, +1 gives them
-// back. What a vanished node or device held is only counted for the project.
-func (v *View) apply(p placement, sign int) {
-	if v.using[p.project] == nil {
-		v.using[p.project] = penstock.Resources{}
+// back. What is held of a vanished node counts for the project alone.
+func (v *View) apply(p placement, sign penstock.Amount) {
+	using := v.using[p.project]
+	if using == nil {
+		using = penstock.Resources{}
+		v.using[p.project] = using
 	}
 	for _, t := range p.tasks {
-		at := Slot{p.pool, t.Node}
 		for name, amount := range t.Resources {
-			v.using[p.project][name] += -penstock.Amount(sign) * amount
-			if v.free[at] != nil {
-				v.free[at][name] += penstock.Amount(sign) * amount
-			}
+			using[name] -= sign * amount
 		}
-		for _, share := range DeviceShares(t) {
-			if left, ok := v.device[at][share.ID]; ok {
-				v.device[at][share.ID] = left + penstock.Amount(sign)*share.Amount
-			}
+		if r := v.rooms[Slot{p.pool, t.Node}]; r != nil {
+			r.apply(t, sign)
 		}
 	}
 }
 
-// Share is how much of one device a task holds, in thousandths.
-type Share struct {
-	ID     string
-	Amount penstock.Amount
-}
-
-// DeviceShares spreads a task's accelerator amount over the devices that it
-// names: whole devices first, a fraction on the last one.
-func DeviceShares(t v1.PlacedTask) []Share {
-	var left penstock.Amount
+// apply moves one task's amounts. The devices that a task names carry the
+// resource of their own type: whole ones as long as the amount lasts, and the
+// fraction on the last. A vanished device counts for the node alone.
+func (r *room) apply(t v1.PlacedTask, sign penstock.Amount) {
 	for name, amount := range t.Resources {
-		if name.Accelerator() {
-			left += amount
+		if r.free == nil {
+			r.free = penstock.Resources{} // a node without any capacity
+		}
+		r.free[name] += sign * amount
+		if !name.Accelerator() {
+			continue
+		}
+		for _, id := range t.Devices {
+			if d := r.devices[id]; d != nil && d.kind == name {
+				share := min(amount, 1000)
+				d.free += sign * share
+				amount -= share
+			}
 		}
 	}
-	shares := make([]Share, 0, len(t.Devices))
-	for _, id := range t.Devices {
-		a := min(left, 1000)
-		shares = append(shares, Share{id, a})
-		left -= a
-	}
-	return shares
 }
