@@ -19,15 +19,15 @@ const maxPoints = 2000
 
 func (s *Server) jobRoutes() {
 	huma.Register(s.api, op("stop-job", http.MethodPost, "/jobs/{project}/{name}/stop", "Ask a job to end", "jobs"),
-		func(ctx context.Context, in *named) (*body[v1.Job], error) {
+		func(ctx context.Context, in *ObjectPath) (*body[v1.Job], error) {
 			return s.onJob(ctx, in, auth.Stop, s.Control.Stop)
 		})
 	huma.Register(s.api, op("reclaim-job", http.MethodPost, "/jobs/{project}/{name}/reclaim", "Take a job's devices back, as a spot market does", "jobs"),
-		func(ctx context.Context, in *named) (*body[v1.Job], error) {
+		func(ctx context.Context, in *ObjectPath) (*body[v1.Job], error) {
 			return s.onJob(ctx, in, auth.Reclaim, s.Control.Reclaim)
 		})
 	huma.Register(s.api, op("job-metrics", http.MethodGet, "/jobs/{project}/{name}/metrics", "The job's metric points, in order of time", "jobs"),
-		func(ctx context.Context, in *named) (*body[[]v1.MetricPoint], error) {
+		func(ctx context.Context, in *ObjectPath) (*body[[]v1.MetricPoint], error) {
 			var points []v1.MetricPoint
 			err := s.viewJob(ctx, in, func(tx store.Tx, o v1.Object) (err error) {
 				points, err = tx.Metrics(o.Metadata.UID, maxPoints)
@@ -36,7 +36,7 @@ func (s *Server) jobRoutes() {
 			return answer(s, points, err)
 		})
 	huma.Register(s.api, op("job-checkpoints", http.MethodGet, "/jobs/{project}/{name}/checkpoints", "The committed checkpoints, newest first", "jobs"),
-		func(ctx context.Context, in *named) (*body[[]v1.Checkpoint], error) {
+		func(ctx context.Context, in *ObjectPath) (*body[[]v1.Checkpoint], error) {
 			var steps []v1.Checkpoint
 			err := s.viewJob(ctx, in, func(tx store.Tx, o v1.Object) (err error) {
 				steps, err = tx.Checkpoints(o.Metadata.UID)
@@ -46,7 +46,7 @@ func (s *Server) jobRoutes() {
 		})
 }
 
-func (s *Server) onJob(ctx context.Context, in *named, verb auth.Verb, do func(context.Context, string, penstock.Ref) (v1.Job, error)) (*body[v1.Job], error) {
+func (s *Server) onJob(ctx context.Context, in *ObjectPath, verb auth.Verb, do func(context.Context, string, penstock.Ref) (v1.Job, error)) (*body[v1.Job], error) {
 	ref := in.ref(penstock.KindJob)
 	if err := s.allow(ctx, verb, ref); err != nil {
 		return nil, s.fail(err)
@@ -55,7 +55,7 @@ func (s *Server) onJob(ctx context.Context, in *named, verb auth.Verb, do func(c
 	return answer(s, job, err)
 }
 
-func (s *Server) viewJob(ctx context.Context, in *named, fn func(store.Tx, v1.Object) error) error {
+func (s *Server) viewJob(ctx context.Context, in *ObjectPath, fn func(store.Tx, v1.Object) error) error {
 	ref := in.ref(penstock.KindJob)
 	if err := s.allow(ctx, auth.Get, ref); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 func (s *Server) modelRoutes() {
 	huma.Register(s.api, op("approve", http.MethodPost, "/modelversions/{project}/{name}/approve", "Say yes to a version for an alias", "modelversions"),
 		func(ctx context.Context, in *struct {
-			named
+			ObjectPath
 			Body v1.ApproveRequest
 		}) (*body[v1.ModelVersion], error) {
 			ref := in.ref(penstock.KindModelVersion)
@@ -27,7 +27,7 @@ func (s *Server) modelRoutes() {
 		})
 	huma.Register(s.api, op("promote", http.MethodPost, "/models/{project}/{name}/promote", "Move an alias, if the gate is open", "models"),
 		func(ctx context.Context, in *struct {
-			named
+			ObjectPath
 			Body v1.PromoteRequest
 		}) (*body[v1.Model], error) {
 			ref := in.ref(penstock.KindModel)
@@ -40,7 +40,7 @@ func (s *Server) modelRoutes() {
 			return answer(s, m, err)
 		})
 	huma.Register(s.api, op("alias-history", http.MethodGet, "/models/{project}/{name}/history", "Every move of the model's aliases, oldest first", "models"),
-		func(ctx context.Context, in *named) (*body[[]v1.AliasMove], error) {
+		func(ctx context.Context, in *ObjectPath) (*body[[]v1.AliasMove], error) {
 			ref := in.ref(penstock.KindModel)
 			if err := s.allow(ctx, auth.Get, ref); err != nil {
 				return nil, s.fail(err)

@@ -19,13 +19,14 @@ import (
 // noProject stands in paths for the project of the global kinds.
 const noProject = "-"
 
-// named is the path of an object. The global kinds have the project "-".
-type named struct {
+// ObjectPath names an object in a path. It is exported because huma fills in only
+// exported embedded fields. The global kinds have the project "-".
+type ObjectPath struct {
 	Project string `path:"project" doc:"the project, or - for projects and pools"`
 	Name    string `path:"name"`
 }
 
-func (n named) ref(k penstock.Kind) penstock.Ref {
+func (n ObjectPath) ref(k penstock.Kind) penstock.Ref {
 	project := n.Project
 	if k.Global() && project == noProject {
 		project = ""
@@ -49,7 +50,7 @@ func kind[S, T any](s *Server, k penstock.Kind, plural string) {
 			return answer(s, page, err)
 		})
 	huma.Register(s.api, op("get-"+plural, http.MethodGet, one, "Get one of "+plural, plural),
-		func(ctx context.Context, in *named) (*tagged[v1.Resource[S, T]], error) {
+		func(ctx context.Context, in *ObjectPath) (*tagged[v1.Resource[S, T]], error) {
 			o, err := s.read(ctx, in.ref(k))
 			return tag[S, T](s, o, err)
 		})
@@ -61,7 +62,7 @@ func kind[S, T any](s *Server, k penstock.Kind, plural string) {
 
 func putKind[S, T any](s *Server, k penstock.Kind, plural, path string) {
 	type input struct {
-		named
+		ObjectPath
 		IfMatch string `header:"If-Match" doc:"the ETag that must still hold"`
 		Body    v1.Resource[S, T]
 	}
@@ -87,7 +88,7 @@ func putKind[S, T any](s *Server, k penstock.Kind, plural, path string) {
 
 func deleteKind(s *Server, k penstock.Kind, plural, path string) {
 	type input struct {
-		named
+		ObjectPath
 		IfMatch string `header:"If-Match" doc:"the ETag that must still hold"`
 	}
 	huma.Register(s.api, op("delete-"+plural, http.MethodDelete, path, "Retire one of "+plural, plural),
@@ -272,7 +273,7 @@ func (s *Server) apply(ctx context.Context, objects []v1.Object, mode control.Ap
 
 func (s *Server) retire(ctx context.Context, refs []penstock.Ref, mode control.ApplyMode) ([]v1.Retirement, error) {
 	if len(refs) == 0 || len(refs) > maxObjects {
-		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were named; 1 to %d are allowed", len(refs), maxObjects)}
+		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were ObjectPath; 1 to %d are allowed", len(refs), maxObjects)}
 	}
 	for _, ref := range refs {
 		if err := s.allow(ctx, auth.Delete, ref); err != nil {
@@ -304,7 +305,7 @@ func (s *Server) applyRoutes() {
 	huma.Register(s.api, op("explain", http.MethodGet, "/explain/{kind}/{project}/{name}", "Say why an object is where it is", "sets"),
 		func(ctx context.Context, in *struct {
 			Kind penstock.Kind `path:"kind" doc:"as in a manifest, such as Job"`
-			named
+			ObjectPath
 		}) (*body[v1.Explanation], error) {
 			ref := in.ref(in.Kind)
 			if err := s.allow(ctx, auth.Get, ref); err != nil {
