@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,11 +15,14 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/agent"
+	"github.com/penstock/penstock/internal/dataset"
 )
 
 const usage = `usage:
   penstock-agent run --dir DIR [--gate FILE] [--cache DIR]   run the task whose order is in DIR
+  penstock-agent prepare                                     make a dataset's version; a job, started by Penstock
   penstock-agent version                                     say which build this is
 `
 
@@ -38,6 +42,8 @@ func dispatch(args []string, stdout, stderr io.Writer, signals <-chan os.Signal)
 	switch args[0] {
 	case "run":
 		return run(args[1:], stderr, signals)
+	case "prepare":
+		return prepare(args[1:], stdout, stderr, signals)
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return 0
@@ -62,11 +68,35 @@ func run(args []string, stderr io.Writer, signals <-chan os.Signal) int {
 	err := agent.Run(context.Background(), agent.Options{
 		Dir: agent.Folder(*dir), Gate: *gate, Cache: *cache, Signals: signals,
 	})
-	if err != nil {
-		fmt.Fprintf(stderr, "penstock-agent: %s\n", err)
-		return 1
+	return status(err, stderr)
+}
+
+// prepare is the job that makes a dataset's version. A signal ends it.
+func prepare(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return status(dataset.Main(ctx, args, stdout), stderr)
+}
+
+// status tells of err, with what can be done about it, and gives the program's
+// exit status.
+func status(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
 	}
-	return 0
+	fmt.Fprintf(stderr, "penstock-agent: %s\n", err)
+	var e *penstock.Error
+	if errors.As(err, &e) && e.Hint != "" {
+		fmt.Fprintf(stderr, "  %s\n", e.Hint)
+	}
+	return 1
 }
 
 // version is the module's version and the commit that the program was built of.

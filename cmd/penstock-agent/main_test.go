@@ -53,3 +53,11 @@ func TestAFolderWithoutAnOrderIsAnError(t *testing.T) {
 		t.Errorf("exits with %d and says %q", code, stderr.String())
 	}
 }
+
+func TestPrepareOutsideOfAJobSaysWhatItIs(t *testing.T) {
+	t.Setenv("PENSTOCK_PARAM_SPEC", "")
+	var stdout, stderr strings.Builder
+	if code := dispatch([]string{"prepare"}, &stdout, &stderr, nil); code != 1 || !strings.Contains(stderr.String(), "apply a Dataset") {
+		t.Errorf("exits with %d and says %q", code, stderr.String())
+	}
+}
