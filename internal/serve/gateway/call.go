@@ -106,7 +106,7 @@ func (c *call) reserve(cred store.Credential, to route, started time.Time) (err 
 		return err
 	}
 	c.entry.Reserved = reserved
-	return c.g.reserve(c.r.Context(), c.entry, cred.Limit)
+	return c.g.reserve(c.entry, cred.Limit)
 }
 
 // most is the number of tokens that a request can use. For a key with a limit
@@ -343,7 +343,7 @@ func (c *call) settle(outcome string, status int) error {
 	r := &c.entry
 	r.Ended, r.Outcome, r.Status = time.Now().UTC(), outcome, status
 	r.PromptTokens, r.CompletionTokens, r.Source = c.used()
-	if err := c.g.settle(c.r.Context(), *r); err != nil {
+	if err := c.g.settle(*r); err != nil {
 		c.g.log.Error("request stays open in the ledger", "request", r.ID, "err", err)
 		return err
 	}

@@ -99,6 +99,7 @@ type Gateway struct {
 	log       *slog.Logger
 	limits    Limits
 	born      time.Time
+	ledger    *batcher
 	table     *table
 	rates     *rates
 	metrics   *metrics
@@ -115,7 +116,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		store: o.Store, verify: o.Verify, log: o.Log, limits: o.Limits.orDefaults(), born: time.Now().UTC(),
-		table: newTable(o.Store), rates: newRates(), metrics: m, transport: newTransport(), mux: http.NewServeMux(),
+		ledger: &batcher{store: o.Store}, table: newTable(o.Store), rates: newRates(), metrics: m, transport: newTransport(), mux: http.NewServeMux(),
 	}
 	g.mux.HandleFunc("GET /v1/models", g.models)
 	g.mux.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, completions) })

@@ -22,9 +22,6 @@ const (
 	sourceEstimated = "estimated"
 )
 
-// settleTime bounds a settlement, which goes on after its client has left.
-const settleTime = 10 * time.Second
-
 // sweepPage is how many requests one transaction of Sweep settles.
 const sweepPage = 500
 
@@ -46,8 +43,8 @@ func newEntry(cred store.Credential, e *endpoint, version penstock.Digest, r rou
 }
 
 // reserve holds back r.Reserved tokens of the key's limit, durably.
-func (g *Gateway) reserve(ctx context.Context, r store.Request, limit int64) error {
-	err := g.store.Update(ctx, func(tx store.Tx) error { return tx.Reserve(r, limit) })
+func (g *Gateway) reserve(r store.Request, limit int64) error {
+	err := g.ledger.update(func(tx store.Tx) error { return tx.Reserve(r, limit) })
 	if penstock.CodeOf(err) == penstock.OverLimit {
 		return &fault{err: err, code: "insufficient_quota", retry: overLimitRetry}
 	}
@@ -57,12 +54,10 @@ func (g *Gateway) reserve(ctx context.Context, r store.Request, limit int64) err
 	return nil
 }
 
-// settle closes a request in the ledger, durably, also when its client has left.
-func (g *Gateway) settle(ctx context.Context, r store.Request) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
+// settle closes a request in the ledger, durably.
+func (g *Gateway) settle(r store.Request) error {
 	first := false
-	err := g.store.Update(ctx, func(tx store.Tx) (err error) {
+	err := g.ledger.update(func(tx store.Tx) (err error) {
 		first, err = tx.Settle(r)
 		return err
 	})
