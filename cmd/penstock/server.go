@@ -89,6 +89,7 @@ func (s *server) open(ctx context.Context) error {
 	})
 	s.api = httpapi.New(httpapi.Options{
 		Store: s.store, Blobs: s.blobs, Control: s.control, Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
+		MaxBody: int64(s.config.Limits.Body), MaxObjects: s.config.Limits.Objects,
 	})
 	if s.metrics, err = telemetry.NewRegistry(telemetry.Build{Version: version()}); err != nil {
 		return err
@@ -146,11 +147,14 @@ func (s *server) verifyKey(ctx context.Context, key string) (store.Credential, e
 	return store.Credential{ID: p.CredentialID, Use: p.Use, Subject: p.Subject, Project: p.Project, Endpoints: p.Endpoints, Limit: p.Limit, Rate: p.Rate}, nil
 }
 
-// handler joins the surfaces under one address.
+// handler joins the surfaces under one address. The gateway is among them
+// unless it has an address of its own.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", s.api.Handler())
-	mux.Handle("/v1/", s.gateway)
+	if s.config.Gateway.Listen == "" {
+		mux.Handle("/v1/", s.gateway)
+	}
 	mux.Handle("GET /metrics", s.guarded(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})))
 	return mux
 }
@@ -189,29 +193,46 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 	if swept > 0 {
 		s.log.Warn("requests of a server that died were settled with estimates", "count", swept)
 	}
-	h := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	failed := make(chan error, 2)
-	go func() { failed <- s.control.Run(ctx) }()
-	go func() {
-		if s.config.TLS.Cert != "" {
-			failed <- h.ServeTLS(l, s.config.TLS.Cert, s.config.TLS.Key)
-			return
+	servers := []*http.Server{s.httpServer(ctx, s.handler())}
+	listeners := []net.Listener{l}
+	if address := s.config.Gateway.Listen; address != "" {
+		own, err := listen(ctx, address)
+		if err != nil {
+			return err
 		}
-		failed <- h.Serve(l)
-	}()
+		servers, listeners = append(servers, s.httpServer(ctx, s.gateway)), append(listeners, own)
+	}
+	failed := make(chan error, len(servers)+1)
+	go func() { failed <- s.control.Run(ctx) }()
+	for i, h := range servers {
+		go func() { failed <- s.accept(h, listeners[i]) }()
+	}
 	err = <-failed
 	if ctx.Err() != nil {
 		err = nil
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if h.Shutdown(last) != nil {
-		_ = h.Close() // streams that don't end by themselves are cut
+	for _, h := range servers {
+		if h.Shutdown(last) != nil {
+			_ = h.Close() // streams that don't end by themselves are cut
+		}
 	}
 	return err
+}
+
+func (s *server) httpServer(ctx context.Context, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+}
+
+func (s *server) accept(h *http.Server, l net.Listener) error {
+	if s.config.TLS.Cert != "" {
+		return h.ServeTLS(l, s.config.TLS.Cert, s.config.TLS.Key)
+	}
+	return h.Serve(l)
 }
 
 func (s *server) close() error {

@@ -164,7 +164,6 @@ func (c Config) checkMoney() *fault {
 func (c Config) checkBounds() *fault {
 	return first(
 		func() *fault { return between("tick", c.Tick, 10*time.Millisecond, time.Minute) },
-		func() *fault { return between("retention.changes", c.Retention.Changes, time.Hour, 365*24*time.Hour) },
 		func() *fault {
 			if b := c.Limits.Body; b < 1<<10 || b > 1<<30 {
 				return &fault{"limits.body", penstock.Memory.Format(penstock.Amount(b)) + " is not from 1Ki to 1Gi", "4Mi is the default"}

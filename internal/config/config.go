@@ -27,9 +27,8 @@ type Config struct {
 	Currency string `koanf:"currency"`
 	// Prices are those of the discovered pool: for one CPU, one GiB of memory
 	// or one device, for one hour. What isn't listed has no known price.
-	Prices    map[penstock.Resource]penstock.Money `koanf:"prices"`
-	Limits    Limits                               `koanf:"limits"`
-	Retention Retention                            `koanf:"retention"`
+	Prices map[penstock.Resource]penstock.Money `koanf:"prices"`
+	Limits Limits                               `koanf:"limits"`
 }
 
 // Gateway is where models are asked.
@@ -60,12 +59,6 @@ type Pool struct {
 type Limits struct {
 	Body    Bytes `koanf:"body"`    // bytes of a request's body
 	Objects int   `koanf:"objects"` // manifests of one apply
-}
-
-// Retention says how long the server keeps what nobody asked it to keep.
-type Retention struct {
-	// Changes is how far back a watch can go on.
-	Changes v1.Duration `koanf:"changes"`
 }
 
 // Bytes is a size, written as in 512Ki or 4Mi.

@@ -50,8 +50,6 @@ prices:
   h100: 2
 limits:
   body: 512Ki
-retention:
-  changes: 30d
 pool: {discover: false}
 `)
 	c, err := Load(path, []string{
@@ -66,7 +64,6 @@ pool: {discover: false}
 	want.Log = Log{Level: "warn", Format: "json"}
 	want.Prices = map[penstock.Resource]penstock.Money{"cpu": 35_000_000, "h100": 2_123_456_789, "tpu-v5e": 1_200_000_000}
 	want.Limits = Limits{Body: 512 << 10, Objects: 7}
-	want.Retention.Changes = v1.Duration(30 * 24 * time.Hour)
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Error(diff)
 	}
@@ -94,7 +91,6 @@ func TestBadSettingsAreRefusedWithPlaceAndHint(t *testing.T) {
 		{name: "size", file: "limits: {body: 10}\n", where: ":1", says: "limits.body: 10 is not from 1Ki to 1Gi"},
 		{name: "objects", file: "limits: {objects: 0}\n", where: ":1", says: "limits.objects: 0 is not from 1"},
 		{name: "tick", file: "tick: 1ms\n", where: ":1", says: "tick: 1ms is not from 10ms to 1m0s"},
-		{name: "retention", file: "retention: {changes: 1s}\n", where: ":1", says: "retention.changes: 1s is not"},
 		{name: "level", file: "log:\n  level: inf\n", where: ":2", says: `log.level: "inf" is unknown`, hint: "did you mean info?"},
 		{name: "format", file: "log: {format: xml}\n", where: ":1", says: "log.format", hint: "write one of auto, text, json"},
 		{name: "currency", file: "currency: euro\n", where: ":1", says: "currency", hint: "ISO 4217"},
@@ -186,7 +182,7 @@ func TestEveryVariableNamesOneSetting(t *testing.T) {
 		}
 		seen[s.Env] = s.Key
 	}
-	if len(seen) < 14 {
+	if len(seen) < 12 {
 		t.Errorf("only %d settings were found", len(seen))
 	}
 }

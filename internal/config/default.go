@@ -9,13 +9,12 @@ import (
 // Default is a server on this machine, for this machine.
 func Default() Config {
 	return Config{
-		DataDir:   "penstock-data",
-		Listen:    "127.0.0.1:7070",
-		Log:       Log{Level: "info", Format: "auto"},
-		Tick:      v1.Duration(time.Second),
-		Pool:      Pool{Discover: true},
-		Currency:  "EUR",
-		Limits:    Limits{Body: 4 << 20, Objects: 1000},
-		Retention: Retention{Changes: v1.Duration(7 * 24 * time.Hour)},
+		DataDir:  "penstock-data",
+		Listen:   "127.0.0.1:7070",
+		Log:      Log{Level: "info", Format: "auto"},
+		Tick:     v1.Duration(time.Second),
+		Pool:     Pool{Discover: true},
+		Currency: "EUR",
+		Limits:   Limits{Body: 4 << 20, Objects: 1000},
 	}
 }

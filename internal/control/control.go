@@ -48,7 +48,8 @@ type Options struct {
 // goroutines.
 type Control struct {
 	Options
-	kick chan struct{}
+	kick   chan struct{}
+	looked map[penstock.UID]look // at pools; only passes use it
 }
 
 // New makes a Control. Run starts its loops.
@@ -59,7 +60,7 @@ func New(o Options) *Control {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Control{Options: o, kick: make(chan struct{}, 1)}
+	return &Control{Options: o, kick: make(chan struct{}, 1), looked: map[penstock.UID]look{}}
 }
 
 // settlePause keeps a burst of commits from causing a pass each.

@@ -31,7 +31,7 @@ var flow = []stage{
 	{"retire", (*Control).retireObjects},       // what was deleted goes, or is kept with a reason
 }
 
-// Pass makes every stage do its step once.
+// Pass makes every stage do its step once. Passes don't overlap: Run makes them.
 func (c *Control) Pass(ctx context.Context) {
 	for _, s := range flow {
 		if err := s.do(c, ctx); err != nil && ctx.Err() == nil {

@@ -6,12 +6,23 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/store"
 )
+
+// lookEvery is how often a pool that didn't change is looked at: discovery may
+// mean starting a program or calling another server.
+const lookEvery = 10 * time.Second
+
+// look is when a pool was looked at, and which of its generations.
+type look struct {
+	generation int64
+	at         time.Time
+}
 
 // observeFleet brings each pool's status up to what its executor has, and
 // writes down capacity and prices as facts when they change.
@@ -24,6 +35,11 @@ func (c *Control) observeFleet(ctx context.Context) error {
 		return err
 	}
 	for _, pool := range pools {
+		last := c.looked[pool.Metadata.UID]
+		if last.generation == pool.Metadata.Generation && time.Since(last.at) < lookEvery {
+			continue
+		}
+		c.looked[pool.Metadata.UID] = look{pool.Metadata.Generation, time.Now()}
 		nodes, problem := c.findNodes(ctx, pool)
 		if err := retry(func() error {
 			return c.Store.Update(ctx, func(tx store.Tx) error { return updatePool(tx, pool.Ref(), nodes, problem) })

@@ -14,7 +14,7 @@ import (
 )
 
 func (s *Server) costRoutes() {
-	huma.Register(s.api, op("cost", http.MethodGet, "/cost", "What the fleet cost, and who used it", "cost"),
+	huma.Register(s.api, s.op("cost", http.MethodGet, "/cost", "What the fleet cost, and who used it", "cost"),
 		func(ctx context.Context, in *struct {
 			From time.Time `query:"from" doc:"default: the start of this month, UTC"`
 			To   time.Time `query:"to" doc:"default: now"`

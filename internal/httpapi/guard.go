@@ -155,9 +155,9 @@ func (s *Server) idempotent(next http.Handler) http.Handler {
 			s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("the Idempotency-Key has %d bytes, %d are allowed", len(key), maxKeyBytes)})
 			return
 		}
-		content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.MaxBody))
 		if err != nil {
-			s.refuse(w, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("the body is larger than %d bytes, or broke off", maxBody), Err: err})
+			s.refuse(w, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("the body is larger than %d bytes, or broke off", s.MaxBody), Err: err})
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(content))

@@ -18,15 +18,15 @@ import (
 const maxPoints = 2000
 
 func (s *Server) jobRoutes() {
-	huma.Register(s.api, op("stop-job", http.MethodPost, "/jobs/{project}/{name}/stop", "Ask a job to end", "jobs"),
+	huma.Register(s.api, s.op("stop-job", http.MethodPost, "/jobs/{project}/{name}/stop", "Ask a job to end", "jobs"),
 		func(ctx context.Context, in *ObjectPath) (*body[v1.Job], error) {
 			return s.onJob(ctx, in, auth.Stop, s.Control.Stop)
 		})
-	huma.Register(s.api, op("reclaim-job", http.MethodPost, "/jobs/{project}/{name}/reclaim", "Take a job's devices back, as a spot market does", "jobs"),
+	huma.Register(s.api, s.op("reclaim-job", http.MethodPost, "/jobs/{project}/{name}/reclaim", "Take a job's devices back, as a spot market does", "jobs"),
 		func(ctx context.Context, in *ObjectPath) (*body[v1.Job], error) {
 			return s.onJob(ctx, in, auth.Reclaim, s.Control.Reclaim)
 		})
-	huma.Register(s.api, op("job-metrics", http.MethodGet, "/jobs/{project}/{name}/metrics", "The job's metric points, in order of time", "jobs"),
+	huma.Register(s.api, s.op("job-metrics", http.MethodGet, "/jobs/{project}/{name}/metrics", "The job's metric points, in order of time", "jobs"),
 		func(ctx context.Context, in *ObjectPath) (*body[[]v1.MetricPoint], error) {
 			var points []v1.MetricPoint
 			err := s.viewJob(ctx, in, func(tx store.Tx, o v1.Object) (err error) {
@@ -35,7 +35,7 @@ func (s *Server) jobRoutes() {
 			})
 			return answer(s, points, err)
 		})
-	huma.Register(s.api, op("job-checkpoints", http.MethodGet, "/jobs/{project}/{name}/checkpoints", "The committed checkpoints, newest first", "jobs"),
+	huma.Register(s.api, s.op("job-checkpoints", http.MethodGet, "/jobs/{project}/{name}/checkpoints", "The committed checkpoints, newest first", "jobs"),
 		func(ctx context.Context, in *ObjectPath) (*body[[]v1.Checkpoint], error) {
 			var steps []v1.Checkpoint
 			err := s.viewJob(ctx, in, func(tx store.Tx, o v1.Object) (err error) {

@@ -13,7 +13,7 @@ import (
 )
 
 func (s *Server) modelRoutes() {
-	huma.Register(s.api, op("approve", http.MethodPost, "/modelversions/{project}/{name}/approve", "Say yes to a version for an alias", "modelversions"),
+	huma.Register(s.api, s.op("approve", http.MethodPost, "/modelversions/{project}/{name}/approve", "Say yes to a version for an alias", "modelversions"),
 		func(ctx context.Context, in *struct {
 			ObjectPath
 			Body v1.ApproveRequest
@@ -25,7 +25,7 @@ func (s *Server) modelRoutes() {
 			v, err := s.Control.Approve(ctx, principal(ctx).Subject, ref, v1.Approval{Alias: in.Body.Alias, Comment: in.Body.Comment})
 			return answer(s, v, err)
 		})
-	huma.Register(s.api, op("promote", http.MethodPost, "/models/{project}/{name}/promote", "Move an alias, if the gate is open", "models"),
+	huma.Register(s.api, s.op("promote", http.MethodPost, "/models/{project}/{name}/promote", "Move an alias, if the gate is open", "models"),
 		func(ctx context.Context, in *struct {
 			ObjectPath
 			Body v1.PromoteRequest
@@ -39,7 +39,7 @@ func (s *Server) modelRoutes() {
 			})
 			return answer(s, m, err)
 		})
-	huma.Register(s.api, op("alias-history", http.MethodGet, "/models/{project}/{name}/history", "Every move of the model's aliases, oldest first", "models"),
+	huma.Register(s.api, s.op("alias-history", http.MethodGet, "/models/{project}/{name}/history", "Every move of the model's aliases, oldest first", "models"),
 		func(ctx context.Context, in *ObjectPath) (*body[[]v1.AliasMove], error) {
 			ref := in.ref(penstock.KindModel)
 			if err := s.allow(ctx, auth.Get, ref); err != nil {

@@ -44,12 +44,12 @@ type tagged[T any] struct {
 // put and delete.
 func kind[S, T any](s *Server, k penstock.Kind, plural string) {
 	one := "/" + plural + "/{project}/{name}"
-	huma.Register(s.api, op("list-"+plural, http.MethodGet, "/"+plural, "List "+plural, plural),
+	huma.Register(s.api, s.op("list-"+plural, http.MethodGet, "/"+plural, "List "+plural, plural),
 		func(ctx context.Context, in *pageInput) (*body[v1.List[S, T]], error) {
 			page, err := listKind[S, T](ctx, s, k, in)
 			return answer(s, page, err)
 		})
-	huma.Register(s.api, op("get-"+plural, http.MethodGet, one, "Get one of "+plural, plural),
+	huma.Register(s.api, s.op("get-"+plural, http.MethodGet, one, "Get one of "+plural, plural),
 		func(ctx context.Context, in *ObjectPath) (*tagged[v1.Resource[S, T]], error) {
 			o, err := s.read(ctx, in.ref(k))
 			return tag[S, T](s, o, err)
@@ -66,7 +66,7 @@ func putKind[S, T any](s *Server, k penstock.Kind, plural, path string) {
 		IfMatch string `header:"If-Match" doc:"the ETag that must still hold"`
 		Body    v1.Resource[S, T]
 	}
-	put := op("put-"+plural, http.MethodPut, path, "Create or change one of "+plural, plural)
+	put := s.op("put-"+plural, http.MethodPut, path, "Create or change one of "+plural, plural)
 	put.SkipValidateBody = true // spec.Check is stricter, and says where and what to do
 	huma.Register(s.api, put, func(ctx context.Context, in *input) (*tagged[v1.Resource[S, T]], error) {
 		o, err := in.Body.Object()
@@ -91,7 +91,7 @@ func deleteKind(s *Server, k penstock.Kind, plural, path string) {
 		ObjectPath
 		IfMatch string `header:"If-Match" doc:"the ETag that must still hold"`
 	}
-	huma.Register(s.api, op("delete-"+plural, http.MethodDelete, path, "Retire one of "+plural, plural),
+	huma.Register(s.api, s.op("delete-"+plural, http.MethodDelete, path, "Retire one of "+plural, plural),
 		func(ctx context.Context, in *input) (*body[v1.Retirement], error) {
 			ref := in.ref(k)
 			revision, err := parseETag(in.IfMatch)
@@ -256,8 +256,8 @@ func (s *Server) unchanged(ctx context.Context, ref penstock.Ref, revision int64
 }
 
 func (s *Server) apply(ctx context.Context, objects []v1.Object, mode control.ApplyMode) ([]v1.ApplyResult, error) {
-	if len(objects) == 0 || len(objects) > maxObjects {
-		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were sent; 1 to %d are allowed", len(objects), maxObjects)}
+	if len(objects) == 0 || len(objects) > s.MaxObjects {
+		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were sent; 1 to %d are allowed", len(objects), s.MaxObjects)}
 	}
 	for _, o := range objects {
 		if err := s.allow(ctx, auth.Create, o.Ref()); err != nil {
@@ -272,8 +272,8 @@ func (s *Server) apply(ctx context.Context, objects []v1.Object, mode control.Ap
 }
 
 func (s *Server) retire(ctx context.Context, refs []penstock.Ref, mode control.ApplyMode) ([]v1.Retirement, error) {
-	if len(refs) == 0 || len(refs) > maxObjects {
-		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were ObjectPath; 1 to %d are allowed", len(refs), maxObjects)}
+	if len(refs) == 0 || len(refs) > s.MaxObjects {
+		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were named; 1 to %d are allowed", len(refs), s.MaxObjects)}
 	}
 	for _, ref := range refs {
 		if err := s.allow(ctx, auth.Delete, ref); err != nil {
@@ -291,18 +291,18 @@ func modeOf(dryRun bool) control.ApplyMode {
 }
 
 func (s *Server) applyRoutes() {
-	apply := op("apply", http.MethodPost, "/apply", "Make a set of objects so, all or none", "sets")
+	apply := s.op("apply", http.MethodPost, "/apply", "Make a set of objects so, all or none", "sets")
 	apply.SkipValidateBody = true
 	huma.Register(s.api, apply, func(ctx context.Context, in *struct{ Body v1.ApplyRequest }) (*body[v1.ApplyAnswer], error) {
 		results, err := s.apply(ctx, in.Body.Objects, modeOf(in.Body.DryRun))
 		return answer(s, v1.ApplyAnswer{Results: results}, err)
 	})
-	huma.Register(s.api, op("delete", http.MethodPost, "/delete", "Retire a set of objects", "sets"),
+	huma.Register(s.api, s.op("delete", http.MethodPost, "/delete", "Retire a set of objects", "sets"),
 		func(ctx context.Context, in *struct{ Body v1.DeleteRequest }) (*body[v1.DeleteAnswer], error) {
 			gone, err := s.retire(ctx, in.Body.Refs, modeOf(in.Body.DryRun))
 			return answer(s, v1.DeleteAnswer{Retirements: gone}, err)
 		})
-	huma.Register(s.api, op("explain", http.MethodGet, "/explain/{kind}/{project}/{name}", "Say why an object is where it is", "sets"),
+	huma.Register(s.api, s.op("explain", http.MethodGet, "/explain/{kind}/{project}/{name}", "Say why an object is where it is", "sets"),
 		func(ctx context.Context, in *struct {
 			Kind penstock.Kind `path:"kind" doc:"as in a manifest, such as Job"`
 			ObjectPath

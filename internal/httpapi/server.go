@@ -39,7 +39,8 @@ type Control interface {
 	Cost(ctx context.Context, window meter.Window) (meter.Report, error)
 }
 
-// Options are what a Server works with; all but Currency are required.
+// Options are what a Server works with; all but Currency, MaxBody and
+// MaxObjects are required.
 type Options struct {
 	Store     store.Store
 	Blobs     blob.Store
@@ -48,13 +49,15 @@ type Options struct {
 	Log       *slog.Logger
 	Version   string
 	Currency  string
+	// MaxBody is the largest body of a call, in bytes, and MaxObjects the most
+	// objects of one apply or delete. Defaults 8 MiB and 1000.
+	MaxBody    int64
+	MaxObjects int
 }
 
 // Limits of what a caller may send, in bytes and in number.
 const (
-	maxBody     = 8 << 20
 	maxBlob     = 4 << 30
-	maxObjects  = 500
 	maxPage     = 1000
 	maxKeyBytes = 128
 )
@@ -70,6 +73,12 @@ type Server struct {
 
 // New makes the API. Close it to write the last audit entries.
 func New(o Options) *Server {
+	if o.MaxBody <= 0 {
+		o.MaxBody = 8 << 20
+	}
+	if o.MaxObjects <= 0 {
+		o.MaxObjects = 1000
+	}
 	s := &Server{Options: o, verifier: auth.NewVerifier(o.Store), journal: newJournal(o.Store, o.Log), mux: http.NewServeMux()}
 	s.api = humago.New(s.mux, apiConfig(o.Version))
 	s.routes()
@@ -141,9 +150,9 @@ func (s *Server) routes() {
 }
 
 // op describes one operation.
-func op(id, method, path, summary, tag string) huma.Operation {
+func (s *Server) op(id, method, path, summary, tag string) huma.Operation {
 	return huma.Operation{
-		OperationID: id, Method: method, Path: "/v1" + path, Summary: summary, Tags: []string{tag}, MaxBodyBytes: maxBody,
+		OperationID: id, Method: method, Path: "/v1" + path, Summary: summary, Tags: []string{tag}, MaxBodyBytes: s.MaxBody,
 		BodyReadTimeout: 30 * time.Second,
 	}
 }

@@ -268,7 +268,7 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 // reports takes what an agent tells of its own attempt.
 func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 	var in v1.Reports
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, s.MaxBody)).Decode(&in); err != nil {
 		s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: "the body is not a list of reports", Err: err})
 		return
 	}

@@ -16,30 +16,30 @@ import (
 )
 
 func (s *Server) tokenRoutes() {
-	huma.Register(s.api, op("whoami", http.MethodGet, "/whoami", "Who the token belongs to", "tokens"),
+	huma.Register(s.api, s.op("whoami", http.MethodGet, "/whoami", "Who the token belongs to", "tokens"),
 		func(ctx context.Context, _ *struct{}) (*body[v1.Whoami], error) {
 			p := principal(ctx)
 			return &body[v1.Whoami]{v1.Whoami{Subject: p.Subject, Role: p.Role, Project: p.Project, Version: s.Version}}, nil
 		})
-	huma.Register(s.api, op("create-token", http.MethodPost, "/tokens", "Make a token or a gateway key; it is shown this once", "tokens"),
+	huma.Register(s.api, s.op("create-token", http.MethodPost, "/tokens", "Make a token or a gateway key; it is shown this once", "tokens"),
 		func(ctx context.Context, in *struct{ Body v1.TokenRequest }) (*body[v1.TokenInfo], error) {
 			info, err := s.createToken(ctx, in.Body)
 			return answer(s, info, err)
 		})
-	huma.Register(s.api, op("list-tokens", http.MethodGet, "/tokens", "List tokens and keys, without their secrets", "tokens"),
+	huma.Register(s.api, s.op("list-tokens", http.MethodGet, "/tokens", "List tokens and keys, without their secrets", "tokens"),
 		func(ctx context.Context, in *struct {
 			Project string `query:"project"`
 		}) (*body[[]v1.TokenInfo], error) {
 			infos, err := s.listTokens(ctx, in.Project)
 			return answer(s, infos, err)
 		})
-	huma.Register(s.api, op("revoke-token", http.MethodDelete, "/tokens/{id}", "Revoke a token or key, at once", "tokens"),
+	huma.Register(s.api, s.op("revoke-token", http.MethodDelete, "/tokens/{id}", "Revoke a token or key, at once", "tokens"),
 		func(ctx context.Context, in *struct {
 			ID string `path:"id"`
 		}) (*body[struct{}], error) {
 			return answer(s, struct{}{}, s.revokeToken(ctx, in.ID))
 		})
-	huma.Register(s.api, op("audit", http.MethodGet, "/audit", "Audit entries, oldest first", "audit"),
+	huma.Register(s.api, s.op("audit", http.MethodGet, "/audit", "Audit entries, oldest first", "audit"),
 		func(ctx context.Context, in *struct {
 			After int64 `query:"after"`
 			Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"200"`
@@ -47,7 +47,7 @@ func (s *Server) tokenRoutes() {
 			entries, err := s.auditEntries(ctx, in.After, in.Limit)
 			return answer(s, entries, err)
 		})
-	huma.Register(s.api, op("verify-audit", http.MethodGet, "/audit/verify", "Check that no audit entry was changed, added or lost", "audit"),
+	huma.Register(s.api, s.op("verify-audit", http.MethodGet, "/audit/verify", "Check that no audit entry was changed, added or lost", "audit"),
 		func(ctx context.Context, _ *struct{}) (*body[v1.AuditReport], error) {
 			report, err := s.verifyAudit(ctx)
 			return answer(s, report, err)
