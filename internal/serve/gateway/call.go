@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -47,9 +46,8 @@ type call struct {
 	entry    store.Request
 
 	tally   tally
-	begun   bool        // content was passed on: no other replica is tried
-	settled bool        // the ledger has it
-	gone    atomic.Bool // the client took no more
+	begun   bool // content was passed on: no other replica is tried
+	settled bool // the ledger has it
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, to route) {
@@ -178,7 +176,8 @@ func (c *call) attempt(to *replica) error {
 	dog := newWatchdog(cancel)
 	defer dog.stop()
 	dog.allow(c.patience())
-	forget := context.AfterFunc(c.r.Context(), func() { c.leave(dog) })
+	// When the client leaves, what is under way may end, within bounds.
+	forget := context.AfterFunc(c.r.Context(), func() { dog.drain(c.g.limits.Drain.Time) })
 	defer forget()
 
 	req, err := c.request(ctx, to)
@@ -216,13 +215,9 @@ func (c *call) patience() time.Duration {
 	return c.g.limits.Whole
 }
 
-// leave notes that the client is gone: what is under way may end, within bounds.
-func (c *call) leave(dog *watchdog) {
-	c.gone.Store(true)
-	dog.drain(c.g.limits.Drain.Time)
-}
-
-func (c *call) left() bool { return c.r.Context().Err() != nil || c.gone.Load() }
+// left reports whether the client is gone. The server ends the context when the
+// connection closes and when a write to it fails or takes too long.
+func (c *call) left() bool { return c.r.Context().Err() != nil }
 
 func (c *call) request(ctx context.Context, to *replica) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+to.address+route(c.entry.Route).path(), bytes.NewReader(c.body))
@@ -317,7 +312,7 @@ func (c *call) pass(res *http.Response, status int, body []byte) {
 		}
 	}
 	c.w.WriteHeader(status)
-	_ = c.write(body) // a client that left shows in the next write or read
+	c.write(body)
 }
 
 // fail settles the call as failed and tells the client so.
@@ -327,7 +322,7 @@ func (c *call) fail(err error) {
 		err = settleErr
 	}
 	if c.begun {
-		_ = c.write(errorEvent(err))
+		c.write(errorEvent(err))
 		return
 	}
 	c.g.refuse(c.w, err)

@@ -377,32 +377,38 @@ func TestConnectionsToReplicasAreUsedAgain(t *testing.T) {
 }
 
 func TestRequestsGoToTheReplicaWithTheFewest(t *testing.T) {
-	hold := make(chan struct{})
-	busy := make(chan struct{}, 4)
 	var mu sync.Mutex
-	served := map[string]int{}
+	served := ""
+	hold, held := make(chan struct{}), make(chan struct{})
 	replica := func(name string) http.Handler {
-		m := &model{step: func(r *http.Request, _ int) {
+		return &model{step: func(r *http.Request, _ int) {
 			mu.Lock()
-			served[name]++
+			served += name
+			first := len(served) == 1
 			mu.Unlock()
-			busy <- struct{}{}
-			<-hold
+			if first {
+				close(held)
+				<-hold
+			}
 		}}
-		return m
 	}
 	h := build(t, gateway.Limits{}, replica("a"), replica("b"))
+	ask := func() {
+		res := h.send(t, t.Context(), chatUse, `{"model":"writer","messages":[],"max_tokens":1}`)
+		_, _ = io.Copy(io.Discard, res.Body)
+	}
 	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			res := h.send(t, t.Context(), chatUse, `{"model":"writer","messages":[],"max_tokens":1}`)
-			_, _ = io.Copy(io.Discard, res.Body)
-		})
-		<-busy
+	wg.Go(ask)
+	<-held
+	for range 3 { // while a is busy
+		ask()
 	}
 	close(hold)
 	wg.Wait()
-	if diff := cmp.Diff(map[string]int{"a": 2, "b": 2}, served); diff != "" {
+	for range 4 { // both are free: the one that rested longest
+		ask()
+	}
+	if diff := cmp.Diff("abbb"+"abab", served); diff != "" {
 		t.Fatal(diff)
 	}
 }

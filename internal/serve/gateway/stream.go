@@ -48,12 +48,8 @@ func (c *call) stream(ctx context.Context, res *http.Response, dog *watchdog) er
 		if event.Data != nil {
 			c.extend(dog, what)
 		}
-		over, err := c.relay(event, what, &held)
-		if over {
+		if over := c.relay(event, what, &held); over {
 			return nil
-		}
-		if err != nil {
-			c.leave(dog)
 		}
 	}
 }
@@ -82,24 +78,26 @@ func (c *call) extend(dog *watchdog, what part) {
 	}
 }
 
-// relay passes one event on, or holds it back. over says that it was the last
-// one; an error, that the client didn't take it.
-func (c *call) relay(event sse.Event, what part, held *[]byte) (over bool, err error) {
+// relay passes one event on, or holds it back. over says that it was the last.
+// A write that fails ends the request's context: the client counts as gone.
+func (c *call) relay(event sse.Event, what part, held *[]byte) (over bool) {
 	switch {
 	case what == partUsage && !c.ask.wantsUsage:
-		return false, nil // asked for by the gateway, not by the client
+		return false // asked for by the gateway, not by the client
 	case !c.begun:
 		*held = append(*held, event.Raw...)
-		return false, nil
+		return false
 	case what == partFailed:
 		_ = c.settle(outcomeFailed, http.StatusOK)
-		return true, c.write(event.Raw)
+		over = true
 	case what == partDone:
 		if err := c.settle(outcomeOK, http.StatusOK); err != nil {
-			return true, c.write(errorEvent(err))
+			c.write(errorEvent(err))
+			return true
 		}
 	}
-	return false, c.write(event.Raw)
+	c.write(event.Raw)
+	return over
 }
 
 // ended settles a stream that gives no more events.
@@ -112,7 +110,7 @@ func (c *call) ended(ctx context.Context, err error) error {
 		return nil
 	case errors.Is(err, io.EOF) && c.begun && c.tally.finished:
 		if err := c.settle(outcomeOK, http.StatusOK); err != nil {
-			_ = c.write(errorEvent(err))
+			c.write(errorEvent(err))
 		}
 		return nil
 	case errors.Is(context.Cause(ctx), errSilent):
@@ -126,17 +124,16 @@ func (c *call) ended(ctx context.Context, err error) error {
 	return nil
 }
 
-// write sends bytes to the client at once.
-func (c *call) write(b []byte) error {
+// write sends bytes to the client at once. That it failed shows in left.
+func (c *call) write(b []byte) {
 	control := http.NewResponseController(c.w)
 	_ = control.SetWriteDeadline(time.Now().Add(c.g.limits.Write)) // a recorder has none
 	if _, err := c.w.Write(b); err != nil {
-		return err
+		return
 	}
 	if err := control.Flush(); err != nil {
-		return err
+		return
 	}
 	// The connection's next request must not inherit the deadline.
 	_ = control.SetWriteDeadline(time.Time{})
-	return nil
 }
