@@ -119,12 +119,15 @@ func raiseQuota(s *snapshot.State, i int) (v1.Fix, bool) {
 			changes = append(changes, string(name)+"="+name.Format(need))
 		}
 	}
+	if len(changes) == 0 {
+		return v1.Fix{}, false
+	}
 	project.Quota.Nominal = raised
 	s.Projects[job.Ref.Project] = project
 	return v1.Fix{
 		Command: fmt.Sprintf("penstock edit project %s --quota %s", job.Ref.Project, strings.Join(changes, ",")),
 		Effect:  "starts now; needs an operator",
-	}, len(changes) > 0
+	}, true
 }
 
 // raisePriority puts the job in front of those that are in its way in the queue.

@@ -20,9 +20,10 @@ type shortage struct {
 func fitGang(view *snapshot.View, job snapshot.Job, pool snapshot.Pool) ([]v1.PlacedTask, *shortage) {
 	tasks := []v1.PlacedTask{}
 	for _, part := range largestFirst(job.Sets) {
+		var node *v1.Node
 		for i := range part.set.Count {
 			task := v1.PlacedTask{Set: part.set.Name, Index: i, Rank: part.rank + i, Resources: part.set.Each}
-			if !fitTask(view, pool, &task) {
+			if node = fitTask(view, pool, node, &task); node == nil {
 				return nil, &shortage{part.set, len(tasks)}
 			}
 			view.Place(job.Ref.Project, pool.Name, []v1.PlacedTask{task}) // its own slice: tasks is sorted below
@@ -54,25 +55,38 @@ func largestFirst(sets []snapshot.Set) []ranked {
 }
 
 // fitTask chooses the node that is fullest after taking the task (best fit), so
-// that whole nodes stay free for gangs; among equals the first by name.
-func fitTask(view *snapshot.View, pool snapshot.Pool, task *v1.PlacedTask) bool {
-	var bestLeft [3]penstock.Amount
-	found := false
-	for _, node := range pool.Nodes {
-		at := snapshot.Slot{Pool: pool.Name, Node: node.Name}
-		free := view.Free(at)
-		if _, ok := task.Resources.Fits(free); !ok {
-			continue
-		}
-		left := leftover(free, task.Resources)
-		if found && slices.Compare(left[:], bestLeft[:]) >= 0 {
-			continue
-		}
-		if devices, ok := fitDevices(view, at, node, task.Resources); ok {
-			found, bestLeft, task.Node, task.Devices = true, left, node.Name, devices
+// that whole nodes stay free for gangs; among equals the first by name. node is
+// where the task's twin went, or nil: that is fuller now, and still the best
+// as long as it has room.
+func fitTask(view *snapshot.View, pool snapshot.Pool, node *v1.Node, task *v1.PlacedTask) *v1.Node {
+	if node != nil {
+		if devices, ok := fitNode(view, pool, node, task.Resources); ok {
+			task.Node, task.Devices = node.Name, devices
+			return node
 		}
 	}
-	return found
+	var best *v1.Node
+	var bestLeft [3]penstock.Amount
+	for i := range pool.Nodes {
+		node := &pool.Nodes[i]
+		left := leftover(view.Free(snapshot.Slot{Pool: pool.Name, Node: node.Name}), task.Resources)
+		if best != nil && slices.Compare(left[:], bestLeft[:]) >= 0 {
+			continue
+		}
+		if devices, ok := fitNode(view, pool, node, task.Resources); ok {
+			best, bestLeft, task.Node, task.Devices = node, left, node.Name, devices
+		}
+	}
+	return best
+}
+
+// fitNode names the devices with which the node can take the task now.
+func fitNode(view *snapshot.View, pool snapshot.Pool, node *v1.Node, want penstock.Resources) ([]string, bool) {
+	at := snapshot.Slot{Pool: pool.Name, Node: node.Name}
+	if _, ok := want.Fits(view.Free(at)); !ok {
+		return nil, false
+	}
+	return fitDevices(view, at, node, want)
 }
 
 // leftover orders nodes by what they would have left: accelerators count first,
@@ -80,22 +94,26 @@ func fitTask(view *snapshot.View, pool snapshot.Pool, task *v1.PlacedTask) bool 
 func leftover(free, taken penstock.Resources) [3]penstock.Amount {
 	var left [3]penstock.Amount
 	for name, amount := range free {
-		i := 0
-		switch name {
-		case penstock.CPU:
-			i = 1
-		case penstock.Memory:
-			i = 2
-		}
+		i := rank(name)
 		left[i] = left[i].Add(amount - taken[name])
 	}
 	return left
 }
 
+func rank(name penstock.Resource) int {
+	switch name {
+	case penstock.CPU:
+		return 1
+	case penstock.Memory:
+		return 2
+	}
+	return 0
+}
+
 // fitDevices names the devices of a node that can carry the accelerators of one
 // task: untouched devices for whole ones, and for a fraction the device with
 // the least room that is enough.
-func fitDevices(view *snapshot.View, at snapshot.Slot, node v1.Node, want penstock.Resources) ([]string, bool) {
+func fitDevices(view *snapshot.View, at snapshot.Slot, node *v1.Node, want penstock.Resources) ([]string, bool) {
 	var chosen []string
 	for _, name := range want.Names() {
 		if !name.Accelerator() || want[name] == 0 {

@@ -134,12 +134,12 @@ func (p *planner) decide(job snapshot.Job, reasons []penstock.Reason) Decision {
 		return Decision{Job: job, Reasons: []penstock.Reason{noPool(job, p.pools)}}
 	}
 	for _, pool := range pools {
-		tasks, why := p.tryPool(gang, pool)
-		if tasks != nil {
-			p.start(job, pool, tasks)
-			return Decision{Job: job, Start: &Start{Pool: pool.Name, Tasks: tasks, Why: whyThere(pool, tasks)}}
+		a := p.tryPool(gang, pool)
+		if a.tasks != nil {
+			p.start(job, pool, a.tasks)
+			return Decision{Job: job, Start: &Start{Pool: pool.Name, Tasks: a.tasks, Why: whyThere(pool, a.tasks)}}
 		}
-		reasons = append(reasons, why)
+		reasons = append(reasons, a.reason)
 	}
 	if p.state.Now.Sub(job.QueuedAt) >= HoldAfter {
 		p.keep(gang, pools)
@@ -159,16 +159,16 @@ func (p *planner) allowed(job snapshot.Job) []snapshot.Pool {
 	return nil
 }
 
-func (p *planner) tryPool(g gang, pool snapshot.Pool) ([]v1.PlacedTask, penstock.Reason) {
+func (p *planner) tryPool(g gang, pool snapshot.Pool) answer {
 	if reason, never := neverFits(g.job, pool); never {
-		return nil, reason
+		return answer{reason: reason}
 	}
-	if tasks, reason := p.empty.fit(g, pool); tasks == nil {
-		return nil, reason
+	if a := p.empty.fit(g, pool); a.tasks == nil {
+		return a
 	}
 	for _, name := range g.wants {
 		if first, taken := p.kept[hold{pool.Name, name}]; taken {
-			return nil, behind(pool.Name, name, first)
+			return answer{reason: behind(pool.Name, name, first)}
 		}
 	}
 	return p.now.fit(g, pool)
@@ -192,7 +192,7 @@ func (p *planner) keep(g gang, pools []snapshot.Pool) {
 		if len(open) == 0 {
 			continue
 		}
-		if tasks, _ := p.lasting.fit(g, pool); tasks == nil {
+		if p.lasting.fit(g, pool).tasks == nil {
 			continue
 		}
 		for _, name := range open {
