@@ -7,6 +7,7 @@ import (
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/gate"
 	"github.com/penstock/penstock/internal/registry"
+	"github.com/penstock/penstock/internal/spec"
 	"github.com/penstock/penstock/internal/store"
 )
 
@@ -58,11 +59,11 @@ func findDatasetVersion(tx store.Tx, project string, d v1.DataRef) (v1.DatasetVe
 // scan isn't clean is never given out, and what an alias points to must still
 // pass the alias's gate.
 func resolveModel(tx store.Tx, project, reference string) (v1.ModelVersion, error) {
-	ref, err := registry.ParseRef(reference)
+	ref, err := spec.ParseModelRef(reference)
 	if err != nil {
 		return v1.ModelVersion{}, err
 	}
-	model, err := load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: project, Name: ref.Model})
+	model, err := load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: project, Name: ref.Name})
 	if err != nil {
 		return v1.ModelVersion{}, err
 	}
@@ -84,26 +85,16 @@ func resolveModel(tx store.Tx, project, reference string) (v1.ModelVersion, erro
 
 // findModelVersion looks a version up by alias, by digest, or takes the newest
 // one that is Ready.
-func findModelVersion(tx store.Tx, model v1.Model, ref registry.Ref) (v1.ModelVersion, error) {
-	digest := ref.Digest
-	if ref.Alias != "" {
-		if digest = model.Status.Aliases[ref.Alias]; digest == "" {
-			return v1.ModelVersion{}, &penstock.Error{Code: penstock.Pending, Where: model.Ref().String(), Msg: fmt.Sprintf("alias %s points to no version yet", ref.Alias)}
-		}
-	}
-	if digest != "" {
-		return load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, versionRef(model, digest))
-	}
+func findModelVersion(tx store.Tx, model v1.Model, ref spec.ModelRef) (v1.ModelVersion, error) {
 	versions, err := listVersions(tx, model)
 	if err != nil {
 		return v1.ModelVersion{}, err
 	}
-	for i := len(versions) - 1; i >= 0; i-- {
-		if versions[i].Metadata.Phase == penstock.PhaseReady {
-			return versions[i], nil
-		}
+	digest, err := registry.Resolve(ref, model, versions)
+	if err != nil {
+		return v1.ModelVersion{}, err
 	}
-	return v1.ModelVersion{}, &penstock.Error{Code: penstock.Pending, Where: model.Ref().String(), Msg: "the model has no usable version yet"}
+	return load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, versionRef(model, digest))
 }
 
 func versionRef(model v1.Model, digest penstock.Digest) penstock.Ref {

@@ -9,54 +9,13 @@ import (
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/spec"
 )
-
-// Ref is a parsed reference to a model's version: by alias, by digest, or,
-// with neither, its newest usable one.
-type Ref struct {
-	Model  string
-	Alias  string
-	Digest penstock.Digest
-}
-
-// ParseRef reads name, name@alias or name@sha256:<64 hex digits>. Anything else
-// is Invalid.
-func ParseRef(s string) (Ref, error) {
-	name, at, found := strings.Cut(s, "@")
-	if err := penstock.CheckName(name); err != nil {
-		return Ref{}, fmt.Errorf("model reference %.120q: %w", s, err)
-	}
-	switch {
-	case !found:
-		return Ref{Model: name}, nil
-	case strings.Contains(at, ":"):
-		d, err := penstock.ParseDigest(at)
-		if err != nil {
-			return Ref{}, fmt.Errorf("model reference %.120q: %w", s, err)
-		}
-		return Ref{Model: name, Digest: d}, nil
-	}
-	if err := penstock.CheckName(at); err != nil {
-		return Ref{}, fmt.Errorf("alias of model reference %.120q: %w", s, err)
-	}
-	return Ref{Model: name, Alias: at}, nil
-}
-
-// String is the form that ParseRef reads.
-func (r Ref) String() string {
-	switch {
-	case r.Digest != "":
-		return r.Model + "@" + string(r.Digest)
-	case r.Alias != "":
-		return r.Model + "@" + r.Alias
-	}
-	return r.Model
-}
 
 // Resolve is the digest that r means now. versions are the model's, oldest
 // first; without an alias or digest the newest Ready one counts. It only names:
 // whether that version may be used is for the gate. NotFound says what there is.
-func Resolve(r Ref, model v1.Model, versions []v1.ModelVersion) (penstock.Digest, error) {
+func Resolve(r spec.ModelRef, model v1.Model, versions []v1.ModelVersion) (penstock.Digest, error) {
 	want := r.Digest
 	if r.Alias != "" {
 		if want = model.Status.Aliases[r.Alias]; want == "" {
@@ -74,7 +33,7 @@ func Resolve(r Ref, model v1.Model, versions []v1.ModelVersion) (penstock.Digest
 	return "", notFound(r, fmt.Sprintf("the model has %d versions, and %s isn't one", len(versions), want.Short()), aliasesOf(model))
 }
 
-func notFound(r Ref, msg, hint string) error {
+func notFound(r spec.ModelRef, msg, hint string) error {
 	return &penstock.Error{Code: penstock.NotFound, Where: r.String(), Msg: msg, Hint: hint}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/registry"
+	"github.com/penstock/penstock/internal/spec"
 )
 
 func digest(n int) penstock.Digest {
@@ -89,39 +90,6 @@ func TestFilesThatCannotBeLaidOutAreRefused(t *testing.T) {
 	}
 }
 
-func TestRefsReadBackAsTheyAreWritten(t *testing.T) {
-	for s, want := range map[string]registry.Ref{
-		"tiny":                               {Model: "tiny"},
-		"tiny@production":                    {Model: "tiny", Alias: "production"},
-		"tiny@" + string(digest(1)):          {Model: "tiny", Digest: digest(1)},
-		"":                                   {},
-		"@production":                        {},
-		"tiny@":                              {},
-		"Tiny":                               {},
-		"tiny@Production":                    {},
-		"tiny@a@b":                           {},
-		"tiny@sha256:abc":                    {},
-		"tiny@sha512:" + digest(1).Hex():     {},
-		"tiny@sha256:../../../etc/passwd":    {},
-		"../tiny@production":                 {},
-		"tiny@" + string(digest(1))[:70]:     {},
-		"tiny@" + string(digest(1)) + "0":    {},
-		"tiny@" + string(digest(1)) + "#x":   {},
-		"tiny@production " + string("extra"): {},
-	} {
-		got, err := registry.ParseRef(s)
-		if want == (registry.Ref{}) {
-			if penstock.CodeOf(err) != penstock.Invalid {
-				t.Errorf("%q: %+v, %v; want Invalid", s, got, err)
-			}
-			continue
-		}
-		if err != nil || got != want || got.String() != s {
-			t.Errorf("%q is %+v, written %q, %v", s, got, got, err)
-		}
-	}
-}
-
 func version(n int, phase penstock.Phase) v1.ModelVersion {
 	v := v1.ModelVersion{Spec: v1.ModelVersionSpec{Model: "tiny", Digest: digest(n)}}
 	v.Metadata.Phase = phase
@@ -131,24 +99,24 @@ func version(n int, phase penstock.Phase) v1.ModelVersion {
 func TestResolveTakesAliasDigestOrTheNewestReady(t *testing.T) {
 	model := v1.Model{Status: v1.ModelStatus{Aliases: map[string]penstock.Digest{"production": digest(1), "lost": digest(9)}}}
 	versions := []v1.ModelVersion{version(1, penstock.PhaseReady), version(2, penstock.PhaseReady), version(3, penstock.PhaseRefused), version(4, penstock.PhaseScanning)}
-	for ref, want := range map[registry.Ref]penstock.Digest{
-		{Model: "tiny"}:                      digest(2),
-		{Model: "tiny", Alias: "production"}: digest(1),
-		{Model: "tiny", Digest: digest(3)}:   digest(3),
-		{Model: "tiny", Digest: digest(7)}:   "",
-		{Model: "tiny", Alias: "staging"}:    "",
-		{Model: "tiny", Alias: "lost"}:       "",
+	for ref, want := range map[spec.ModelRef]penstock.Digest{
+		{Name: "tiny"}:                      digest(2),
+		{Name: "tiny", Alias: "production"}: digest(1),
+		{Name: "tiny", Digest: digest(3)}:   digest(3),
+		{Name: "tiny", Digest: digest(7)}:   "",
+		{Name: "tiny", Alias: "staging"}:    "",
+		{Name: "tiny", Alias: "lost"}:       "",
 	} {
 		got, err := registry.Resolve(ref, model, versions)
 		if got != want || want == "" && penstock.CodeOf(err) != penstock.NotFound || want != "" && err != nil {
 			t.Errorf("%s resolves to %q, %v; want %q", ref, got, err, want)
 		}
 	}
-	if _, err := registry.Resolve(registry.Ref{Model: "tiny"}, model, versions[2:]); penstock.CodeOf(err) != penstock.NotFound {
+	if _, err := registry.Resolve(spec.ModelRef{Name: "tiny"}, model, versions[2:]); penstock.CodeOf(err) != penstock.NotFound {
 		t.Errorf("no version is ready: %v", err)
 	}
 	var e *penstock.Error
-	if _, err := registry.Resolve(registry.Ref{Model: "tiny", Alias: "staging"}, model, versions); !errors.As(err, &e) || e.Hint != "the aliases are lost, production" {
+	if _, err := registry.Resolve(spec.ModelRef{Name: "tiny", Alias: "staging"}, model, versions); !errors.As(err, &e) || e.Hint != "the aliases are lost, production" {
 		t.Errorf("the error doesn't say what aliases there are: %+v", e)
 	}
 }
