@@ -272,3 +272,37 @@ func TestAnAgentBeatsWhileItHasNothingElseToSay(t *testing.T) {
 		wait(1)
 	})
 }
+
+func TestATaskThatHasBegunIsNeverRunAgain(t *testing.T) {
+	f := Folder(t.TempDir())
+	if err := f.Write(v1.Order{Command: []string{"/bin/true"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.write(begunFile, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), Options{Dir: f}); penstock.CodeOf(err) != penstock.Conflict {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if !f.has(orderFile) || f.has(taskFile) {
+		t.Error("it began")
+	}
+}
+
+func TestTwoAgentsNeverShareAFolder(t *testing.T) {
+	f := Folder(t.TempDir())
+	unlock, err := lockPath(t.Context(), f.path(lockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !f.Held() {
+		t.Error("a folder that was taken isn't seen as held")
+	}
+	if err := Run(t.Context(), Options{Dir: f}); penstock.CodeOf(err) != penstock.Busy {
+		t.Errorf("got %v, want busy", err)
+	}
+	unlock()
+	if f.Held() {
+		t.Error("a folder that was let go is seen as held")
+	}
+}
