@@ -7,6 +7,7 @@ package sim
 import (
 	"context"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,10 @@ type Report func(ctx context.Context, attempt penstock.UID, reports []v1.Report)
 
 // Fleet is a run.Executor. Its zero value isn't usable; New makes one.
 type Fleet struct {
+	// Work, where set, gives what a task reports between its start and its end.
+	// It is set before the first Start.
+	Work func(v1.Order) []v1.Report
+
 	nodes  []v1.Node
 	report Report
 
@@ -103,6 +108,11 @@ const (
 func (f *Fleet) live(ctx context.Context, t *task) {
 	exit := v1.Exited{}
 	if f.tell(t, v1.Report{Started: &v1.Started{PID: 1, Limits: "none: simulated"}}) {
+		if f.Work != nil {
+			for _, r := range f.Work(t.order) {
+				f.tell(t, r)
+			}
+		}
 		select {
 		case <-time.After(behaviour(t.order, RunFor)):
 			exit.Code = exitCode(t.order)
@@ -145,7 +155,10 @@ func (f *Fleet) tell(t *task, r v1.Report) bool {
 
 func behaviour(o v1.Order, name string) time.Duration {
 	d, err := time.ParseDuration(o.Parameters[name])
-	if err != nil {
+	switch {
+	case o.Serve != nil:
+		return math.MaxInt64 // a served model doesn't end by itself
+	case err != nil:
 		return time.Second
 	}
 	return d
