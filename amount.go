@@ -159,18 +159,25 @@ func parseBytes(s string) (Amount, error) {
 		if !ok {
 			continue
 		}
-		milli, err := parseDecimal(digits, 3)
+		whole, fraction, _ := strings.Cut(digits, ".")
+		n, err := parseDecimal(whole, 0)
 		if err != nil {
 			return 0, err
 		}
-		whole, rest := milli/1000, milli%1000
-		if milli < 0 || whole > math.MaxInt64/unit.size-1 {
+		milli := int64(0)
+		if whole != digits {
+			if milli, err = parseDecimal("0."+fraction, 3); err != nil {
+				return 0, err
+			}
+		}
+		rest := milli * unit.size / 1000
+		if strings.HasPrefix(s, "-") || n > (math.MaxInt64-rest)/unit.size {
 			return 0, fmt.Errorf("negative or out of range")
 		}
-		if rest*unit.size%1000 != 0 {
+		if milli*unit.size%1000 != 0 {
 			return 0, fmt.Errorf("not a whole number of bytes")
 		}
-		return Amount(whole*unit.size + rest*unit.size/1000), nil
+		return Amount(n*unit.size + rest), nil
 	}
 	return 0, fmt.Errorf("no number")
 }

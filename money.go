@@ -1,6 +1,7 @@
 package penstock
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -84,42 +85,48 @@ func Split(total Money, weights []int64) []Money {
 	if len(parts) == 0 {
 		return parts
 	}
-	var hi, lo uint64
-	for _, w := range weights {
-		var carry uint64
-		lo, carry = bits.Add64(lo, uint64(w), 0)
-		hi += carry
-	}
-	if lo == 0 || hi != 0 {
+	sum, shift := sumWeights(weights)
+	if sum == 0 {
 		parts[0] = total
 		return parts
 	}
-	negative, size := total < 0, uint64(max(total, -total))
+	size := uint64(max(total, -total))
 	remainders, order, left := make([]uint64, len(weights)), make([]int, len(weights)), size
 	for i, w := range weights {
-		h, l := bits.Mul64(size, uint64(w))
-		q, r := bits.Div64(h, l, lo)
+		h, l := bits.Mul64(size, uint64(w)>>shift)
+		q, r := bits.Div64(h, l, sum)
 		parts[i], remainders[i], order[i] = Money(q), r, i
 		left -= q
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case remainders[a] > remainders[b]:
-			return -1
-		case remainders[a] < remainders[b]:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(remainders[b], remainders[a]) })
 	for _, i := range order[:left] {
 		parts[i]++
 	}
-	if negative {
+	if total < 0 {
 		for i := range parts {
 			parts[i] = -parts[i]
 		}
 	}
 	return parts
+}
+
+// sumWeights adds the weights up in 64 bits. Where that is too little, each
+// counts by what is left of it without its last bits, shift of them.
+func sumWeights(weights []int64) (sum uint64, shift int) {
+	var hi uint64
+	for _, w := range weights {
+		var carry uint64
+		sum, carry = bits.Add64(sum, uint64(w), 0)
+		hi += carry
+	}
+	if hi == 0 {
+		return sum, 0
+	}
+	shift, sum = bits.Len64(hi), 0
+	for _, w := range weights {
+		sum += uint64(w) >> shift
+	}
+	return sum, shift
 }
 
 // parseDecimal reads a decimal as an integer of 10^-places.
@@ -132,12 +139,12 @@ func parseDecimal(s string, places int) (int64, error) {
 	if whole == "" || strings.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) || strings.HasSuffix(s, ".") {
 		return 0, fmt.Errorf("not a decimal number")
 	}
+	if strings.HasPrefix(s, "-") {
+		digits = "-" + digits
+	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("out of range")
-	}
-	if strings.HasPrefix(s, "-") {
-		n = -n
 	}
 	return n, nil
 }

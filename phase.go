@@ -45,7 +45,8 @@ func Phases() []Phase {
 	}
 }
 
-// Final reports whether nothing follows p: the work is over.
+// Final reports whether the work is over. Nothing follows for a Job, an Attempt
+// or a version; a Dataset and an Endpoint can be started anew.
 func (p Phase) Final() bool {
 	return p == PhaseSucceeded || p == PhaseFailed || p == PhaseStopped || p == PhaseLost || p == PhaseRefused
 }
