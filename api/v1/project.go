@@ -45,11 +45,10 @@ type Budget struct {
 	AtLimit string `json:"atLimit,omitempty" enum:"warn,stop"`
 }
 
-// ProjectStatus is what a project holds and has spent.
+// ProjectStatus is what is known of a project. What it holds and has spent is
+// asked of the cost report, which is exact at any moment.
 type ProjectStatus struct {
-	Using      penstock.Resources `json:"using,omitempty"`
-	SpentMonth penstock.Money     `json:"spentMonth,omitempty"`
-	Conditions []Condition        `json:"conditions,omitempty"`
+	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // Pool is capacity of one kind in one place.
@@ -86,11 +85,10 @@ type Device struct {
 	Memory int64             `json:"memoryBytes,omitempty"`
 }
 
-// PoolStatus is what was found and what is taken.
+// PoolStatus is what was found.
 type PoolStatus struct {
 	Nodes      []Node             `json:"nodes,omitempty"`
 	Capacity   penstock.Resources `json:"capacity,omitempty"`
-	Used       penstock.Resources `json:"used,omitempty"`
 	Conditions []Condition        `json:"conditions,omitempty"`
 	ObservedAt time.Time          `json:"observedAt,omitzero"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
@@ -34,7 +35,7 @@ func (c *Control) Apply(ctx context.Context, by string, objects []v1.Object, mod
 	for i, o := range objects {
 		var err error
 		if checked[i], err = spec.Check(o); err != nil {
-			return nil, err
+			return nil, inObject(o.Ref(), err)
 		}
 	}
 	if err := spec.CheckSet(checked); err != nil {
@@ -48,7 +49,7 @@ func (c *Control) Apply(ctx context.Context, by string, objects []v1.Object, mod
 		for _, o := range checked {
 			r, err := c.applyOne(tx, by, o)
 			if err != nil {
-				return err
+				return inObject(o.Ref(), err)
 			}
 			results = append(results, r)
 		}
@@ -63,6 +64,21 @@ func (c *Control) Apply(ctx context.Context, by string, objects []v1.Object, mod
 	return results, nil
 }
 
+// inObject says of which object of a set an error speaks: its Ref is put before
+// the path of the field. Of several faults the first one is told.
+func inObject(ref penstock.Ref, err error) error {
+	var e *penstock.Error
+	if !errors.As(err, &e) || e.Code == penstock.Internal {
+		return fmt.Errorf("apply %s: %w", ref, err)
+	}
+	if strings.HasPrefix(e.Where, ref.String()) {
+		return err
+	}
+	located := *e
+	located.Where = strings.TrimSpace(ref.String() + " " + e.Where)
+	return &located
+}
+
 func (c *Control) applyOne(tx store.Tx, by string, o v1.Object) (v1.ApplyResult, error) {
 	result := v1.ApplyResult{Ref: o.Ref()}
 	if err := prepareApply(tx, &o); err != nil {
@@ -70,6 +86,11 @@ func (c *Control) applyOne(tx store.Tx, by string, o v1.Object) (v1.ApplyResult,
 	}
 	old, err := tx.Get(o.Ref())
 	switch {
+	case penstock.CodeOf(err) == penstock.NotFound && o.Metadata.Revision != 0:
+		return result, &penstock.Error{
+			Code: penstock.Conflict, Where: o.Ref().String(), Msg: fmt.Sprintf("it was at revision %d when it was read, and is gone", o.Metadata.Revision),
+			Hint: "leave the revision out to make it anew",
+		}
 	case penstock.CodeOf(err) == penstock.NotFound:
 		result.Action, result.Diff = "created", spec.Diff(v1.Object{Kind: o.Kind}, o)
 		o.Metadata.CreatedBy = by

@@ -3,11 +3,14 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/serve/runtime"
 	"github.com/penstock/penstock/internal/store"
+	"github.com/penstock/penstock/internal/watch"
 )
 
 // deriveEndpoints keeps one serving job for each replica of each endpoint, for
@@ -59,7 +62,42 @@ func deriveEndpoint(tx store.Tx, ref penstock.Ref) error {
 	if err := retireReplicas(tx, e, jobs); err != nil {
 		return err
 	}
+	if err := judgeEndpoint(tx, &e); err != nil {
+		return err
+	}
 	return settleEndpoint(tx, before, e)
+}
+
+// judged is how many of the newest requests are held against an objective.
+const judged = 200
+
+// judgeEndpoint says whether the endpoint keeps its objective. The condition is
+// written when the answer turns, not with each request.
+func judgeEndpoint(tx store.Tx, e *v1.Endpoint) error {
+	if e.Spec.Objective.TTFT <= 0 {
+		return nil
+	}
+	requests, err := tx.Requests(store.RequestQuery{Endpoint: e.Metadata.UID, Limit: judged})
+	if err != nil {
+		return err
+	}
+	var ttft []time.Duration
+	for _, r := range requests {
+		if r.Outcome == "ok" && r.TTFT > 0 {
+			ttft = append(ttft, r.TTFT)
+		}
+	}
+	status, reason, said := so, "ObjectiveKept", "time to first token is within the objective"
+	if h := watch.Objective(e.Spec.Objective, ttft); len(h.Missed) > 0 {
+		status, reason, said = notSo, string(h.Missed[0].Code), h.Missed[0].Message
+	}
+	for _, c := range e.Status.Conditions {
+		if c.Type == "Objective" && c.Status == (status == so) {
+			return nil
+		}
+	}
+	e.Status.Conditions = condition(slices.Clone(e.Status.Conditions), "Objective", status, reason, said)
+	return event(tx, e.Kind, e.Metadata, reason, said)
 }
 
 // ensureReplicas makes the serving jobs of the wanted version that don't exist.

@@ -312,3 +312,51 @@ func TestTheSameRecipeGivesTheSameVersion(t *testing.T) {
 		}
 	})
 }
+
+func TestAnEndpointSaysWhenItMissesItsObjective(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newWorkshop(t)
+		p.apply(penstock.KindEndpoint, "lab", "chat", v1.EndpointSpec{
+			Model: "tiny@staging", Runtime: v1.Runtime{Name: "command", Command: []string{"serve"}}, Objective: v1.Objective{TTFT: v1.Duration(50 * time.Millisecond)},
+		})
+		met := func() (bool, string) {
+			time.Sleep(5 * time.Second)
+			e, err := v1.As[v1.EndpointSpec, v1.EndpointStatus](p.find(penstock.KindEndpoint, "chat"))
+			if err != nil || len(e.Status.Conditions) != 1 {
+				t.Fatalf("conditions are %+v: %v", e.Status.Conditions, err)
+			}
+			return e.Status.Conditions[0].Status, e.Status.Conditions[0].Message
+		}
+		if kept, why := met(); !kept {
+			t.Errorf("without requests it is missed: %s", why)
+		}
+		e, err := v1.As[v1.EndpointSpec, v1.EndpointStatus](p.find(penstock.KindEndpoint, "chat"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.slow(e, 40, 80*time.Millisecond)
+		if kept, why := met(); kept || !strings.Contains(why, "80ms") {
+			t.Errorf("kept is %v with 40 requests of 80ms: %s", kept, why)
+		}
+	})
+}
+
+// slow writes down n requests that waited for their first token.
+func (p *plant) slow(e v1.Endpoint, n int, ttft time.Duration) {
+	p.t.Helper()
+	if err := p.store.Update(p.t.Context(), func(tx store.Tx) error {
+		for i := range n {
+			r := store.Request{ID: fmt.Sprint("slow-", i), Key: "k", Project: "lab", Endpoint: e.Metadata.UID, EndpointName: "chat", Route: "chat", Started: time.Now().UTC()}
+			if err := tx.Reserve(r, 0); err != nil {
+				return err
+			}
+			r.Ended, r.TTFT, r.CompletionTokens, r.Outcome, r.Source, r.Status = time.Now().UTC(), ttft, 1, "ok", "upstream", 200
+			if _, err := tx.Settle(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+}
