@@ -4,13 +4,14 @@
 #
 #   hack/setup/deps.sh torch      PyTorch, for the tour's training job
 #   hack/setup/deps.sh chromium   the browser, for pictures and browser tests
-#   hack/setup/deps.sh all        both
+#   hack/setup/deps.sh race       the C compiler that Go's race detector links with
+#   hack/setup/deps.sh all        all of them
 set -eu
 
 say() { printf 'deps: %s\n' "$*"; }
 
 usage() {
-	echo 'usage: deps.sh torch|chromium|all' >&2
+	echo 'usage: deps.sh torch|chromium|race|all' >&2
 	exit 2
 }
 
@@ -27,7 +28,8 @@ packages_for() {
 	case $1 in
 	torch) echo python3-torch python3-numpy libopenblas0-serial ;;
 	chromium) echo chromium ;;
-	all) echo "$(packages_for torch)" "$(packages_for chromium)" ;;
+	race) echo gcc libc6-dev ;;
+	all) echo "$(packages_for torch)" "$(packages_for chromium)" "$(packages_for race)" ;;
 	*) usage ;;
 	esac
 }

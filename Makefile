@@ -1,0 +1,54 @@
+# What is done with this repository; 'make' alone lists it.
+
+PROGRAMS := penstock penstock-agent penstock-llama
+# Debian's Python is the one whose PyTorch hack/setup/deps.sh installs.
+PYTHON := /usr/bin/python3
+# Packages in which goroutines share state: they are tested with the race detector, too.
+RACE := ./internal/agent/... ./internal/checkpoint ./internal/control ./internal/feed ./internal/httpapi \
+	./internal/run/... ./internal/serve/... ./internal/store/... ./cmd/penstock-llama
+
+.PHONY: help deps deps-test build demo test check race python tour bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what the demo needs: PyTorch (apt), llama.cpp and the page's scripts (npm)
+	hack/setup/deps.sh torch
+	hack/llama/install.sh
+	hack/web/install.sh
+
+deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client
+	hack/setup/deps.sh all
+	hack/llama/install.sh
+	hack/web/install.sh
+	hack/openai/install.sh
+
+build: ## build the programs, static, into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ $(PROGRAMS:%=./cmd/%)
+
+demo: deps build ## take a model all the way (DEMO_FAST=1 trains less, DEMO_KEEP=1 leaves the server up)
+	go run ./examples/tour
+
+test: export PENSTOCK_CI = 1
+test: deps-test check race python tour ## install what the tests need, then run all of them
+
+check: ## what must be green before each commit: form, vet, all tests but the tour
+	@unformed=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformed" ]; then echo "gofmt would change: $$unformed" >&2; exit 1; fi
+	go vet ./...
+	go test $$(go list ./... | grep -v /examples/tour$$)
+
+race: ## run the tests of concurrent packages under the race detector
+	CGO_ENABLED=1 go test -race $(RACE)
+
+python: ## test the tour's training code
+	$(PYTHON) -B -m unittest discover -s examples/tour/test
+
+tour: build ## run the tour as a test, fast
+	go test -count=1 -timeout 15m -v ./examples/tour
+
+bench: ## measure what docs/benchmarks.md tells of
+	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /examples)
+
+clean: ## remove what was built; what npm and apt installed stays
+	rm -rf bin .build/demo
