@@ -18,6 +18,7 @@ import (
 	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/agent"
 	"github.com/penstock/penstock/internal/dataset"
+	"github.com/penstock/penstock/internal/feed"
 )
 
 const usage = `usage:
@@ -66,7 +67,7 @@ func run(args []string, stderr io.Writer, signals <-chan os.Signal) int {
 		return 2
 	}
 	err := agent.Run(context.Background(), agent.Options{
-		Dir: agent.Folder(*dir), Gate: *gate, Cache: *cache, Signals: signals,
+		Dir: agent.Folder(*dir), Gate: *gate, Cache: *cache, Signals: signals, Feed: feed.Handler,
 	})
 	return status(err, stderr)
 }

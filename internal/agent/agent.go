@@ -143,36 +143,43 @@ func begin(ctx context.Context, lock *os.File, o Options) (*agent, error) {
 	if err := o.Dir.writeJSON(agentFile, a.id); err != nil {
 		return nil, err
 	}
-	if err := o.awaitGate(ctx); err != nil {
+	if err := o.Dir.read(orderFile, &a.order); err != nil {
+		return nil, err
+	}
+	a.stop = listen(ctx, o.Signals, func() time.Duration { return o.Dir.grace(a.order.Grace) })
+	if err := o.awaitGate(ctx, a.stop); err != nil {
 		return nil, err
 	}
 	if err := o.Dir.write(begunFile, nil); err != nil {
-		return nil, err
-	}
-	if err := o.Dir.read(orderFile, &a.order); err != nil {
 		return nil, err
 	}
 	// Nothing at rest holds the token from here on.
 	if err := os.Remove(o.Dir.path(orderFile)); err != nil {
 		return nil, fmt.Errorf("remove order: %w", err)
 	}
-	return a, a.open(ctx)
+	return a, a.open()
 }
 
-func (o Options) awaitGate(ctx context.Context) error {
+// awaitGate waits for the gate. Once that is there, the task counts as started,
+// and being stopped is for it to report.
+func (o Options) awaitGate(ctx context.Context, stop *stopper) error {
 	if o.Gate == "" {
 		return nil
 	}
 	deadline := time.After(gateTime)
+	asked := false
 	for {
 		if _, err := os.Stat(o.Gate); err == nil {
 			return nil
 		}
+		if asked {
+			return &penstock.Error{Code: penstock.Canceled, Msg: "stopped before the gang stood"}
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-o.Signals:
-			return &penstock.Error{Code: penstock.Canceled, Msg: "stopped before the gang stood"}
+		case <-stop.asked:
+			asked = true
 		case <-deadline:
 			return &penstock.Error{Code: penstock.Unavailable, Msg: fmt.Sprintf("the gang did not stand within %s", gateTime)}
 		case <-time.After(gatePause):
@@ -180,7 +187,7 @@ func (o Options) awaitGate(ctx context.Context) error {
 	}
 }
 
-func (a *agent) open(ctx context.Context) error {
+func (a *agent) open() error {
 	f := a.options.Dir
 	var err error
 	if a.root, err = os.OpenRoot(string(f)); err != nil {
@@ -193,7 +200,6 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	a.client = newClient(a.order.Server)
-	a.stop = listen(ctx, a.options.Signals, func() time.Duration { return f.grace(a.order.Grace) })
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -304,5 +305,28 @@ func TestTwoAgentsNeverShareAFolder(t *testing.T) {
 	unlock()
 	if f.Held() {
 		t.Error("a folder that was let go is seen as held")
+	}
+}
+
+func TestAShorterGraceCountsThoughTheAgentSawOnlyALaterRequest(t *testing.T) {
+	f := Folder(t.TempDir())
+	id, err := Identify(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.writeJSON(agentFile, id); err != nil {
+		t.Fatal(err)
+	}
+	signals := make(chan os.Signal, 1) // all but the first one find it full
+	signal.Notify(signals, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	for _, grace := range []time.Duration{time.Hour, time.Minute, 2 * time.Hour} {
+		if err := f.Stop(grace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-signals
+	if got := f.grace(0); got > time.Minute || got < 0 {
+		t.Errorf("it has %s, want less than a minute", got)
 	}
 }

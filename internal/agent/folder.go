@@ -29,7 +29,7 @@ const (
 	agentFile  = "agent.json"  // Identity of the agent
 	begunFile  = "begun"       // the task's one and only run has begun
 	taskFile   = "task.json"   // running: what must be killed if the agent can't
-	stopFile   = "stop"        // the grace of the newest request to stop
+	stopFile   = "stop"        // when the grace of a request to stop is over
 	leftFile   = "left"        // why the agent left, in its own words
 	sweptFile  = "swept"       // nothing of the task runs any more
 	outputFile = "agent.log"   // what the agent itself has to say
@@ -112,14 +112,19 @@ func (f Folder) Agent() (Identity, error) {
 }
 
 // Stop asks the agent to end its task: SIGTERM now, SIGKILL after grace. An
-// agent that is gone has nothing to stop.
+// agent that is gone has nothing to stop. Of several requests the earliest end
+// counts, whether the agent has noticed the others or not. Only one caller at a
+// time may stop a task.
 func (f Folder) Stop(grace time.Duration) error {
 	agent, err := f.Agent()
 	if err != nil || !agent.Alive() {
 		return nil
 	}
-	if err := f.write(stopFile, []byte(grace.String())); err != nil {
-		return err
+	end := time.Now().Add(grace)
+	if before, ok := f.stopEnd(); !ok || end.Before(before) {
+		if err := f.write(stopFile, []byte(end.Format(time.RFC3339Nano))); err != nil {
+			return err
+		}
 	}
 	if err := unix.Kill(agent.PID, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("signal agent %d: %w", agent.PID, err)

@@ -59,15 +59,23 @@ func until(ctx context.Context, event <-chan struct{}, cause error) (context.Con
 	return ctx, func() { cancel(nil) }
 }
 
-// grace is what the executor asked for last, or else what the order says.
+// grace is what is left of the time that the executor gave, or else what the
+// order says.
 func (f Folder) grace(order v1.Duration) time.Duration {
-	if b, err := os.ReadFile(f.path(stopFile)); err == nil {
-		if d, err := time.ParseDuration(string(b)); err == nil {
-			return d
-		}
+	if end, ok := f.stopEnd(); ok {
+		return time.Until(end)
 	}
 	if order > 0 {
 		return time.Duration(order)
 	}
 	return defaultGrace
+}
+
+func (f Folder) stopEnd() (end time.Time, ok bool) {
+	b, err := os.ReadFile(f.path(stopFile))
+	if err != nil {
+		return time.Time{}, false
+	}
+	end, err = time.Parse(time.RFC3339Nano, string(b))
+	return end, err == nil
 }

@@ -56,7 +56,8 @@ type Options struct {
 type Executor struct {
 	dir, agent, node string
 
-	mu sync.Mutex // one Start or Forget at a time
+	mu       sync.Mutex // one Start or Forget at a time
+	stopping sync.Mutex // one Stop at a time
 }
 
 var _ run.Executor = (*Executor)(nil)
@@ -297,6 +298,8 @@ func (e *Executor) Stop(_ context.Context, attempt penstock.UID, grace time.Dura
 	if err != nil {
 		return err
 	}
+	e.stopping.Lock()
+	defer e.stopping.Unlock()
 	all, err := ranks(dir)
 	errs := []error{err}
 	for _, rank := range all {

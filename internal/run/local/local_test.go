@@ -172,7 +172,7 @@ func TestAGangThatCannotStandLeavesNothingAndCanBeStartedLater(t *testing.T) {
 	program := runtest.BuildAgent(t)
 	s, scratch, dir := runtest.NewServer(t), t.TempDir(), t.TempDir()
 	broken := filepath.Join(t.TempDir(), "agent")
-	script := "#!/bin/sh\necho $$ >> " + scratch + "/agents\ncase \"$3\" in */1) echo the second one is broken >&2; exit 1;; esac\nexec " + program + " \"$@\"\n"
+	script := "#!/bin/sh\necho $$ >> " + scratch + "/agents\ncase \"$3\" in */1) sleep 0.5; echo the second one is broken >&2; exit 1;; esac\nexec " + program + " \"$@\"\n"
 	if err := os.WriteFile(broken, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -181,6 +181,9 @@ func TestAGangThatCannotStandLeavesNothingAndCanBeStartedLater(t *testing.T) {
 	err := e.Start(t.Context(), orders)
 	if err == nil || !strings.Contains(err.Error(), "the second one is broken") || !strings.Contains(err.Error(), "rank 1") {
 		t.Fatalf("got %v, want what the second agent said", err)
+	}
+	if _, err := os.Stat(filepath.Join(scratch, "runs-0")); !os.IsNotExist(err) {
+		t.Errorf("the first one ran although the second could not (%v)", err)
 	}
 	if seen, err := e.Observe(t.Context()); len(seen) != 0 || err != nil {
 		t.Errorf("it is observed: %v (%v)", seen, err)

@@ -37,10 +37,24 @@ type Harness struct {
 
 // Run runs the suite. make gives a Harness of an empty place.
 func Run(t *testing.T, make func(t *testing.T) Harness) {
-	for _, c := range []struct {
-		promise string
-		test    func(b *bench)
-	}{
+	for _, c := range promises() {
+		t.Run(c.name, func(t *testing.T) {
+			b := &bench{t: t, Harness: make(t), Server: NewServer(t), scratch: t.TempDir()}
+			b.attempt = penstock.UID(fmt.Sprintf("attempt-%d-%s", os.Getpid(), strings.ToLower(c.name)))
+			t.Cleanup(b.clear)
+			c.test(b)
+		})
+	}
+}
+
+// promise is one test of the suite.
+type promise struct {
+	name string
+	test func(b *bench)
+}
+
+func promises() []promise {
+	return []promise{
 		{"GangStartsWholeWithRanksAndOneMaster", gangStarts},
 		{"StartingAgainChangesNothing", startTwice},
 		{"AnotherServerFindsWhatRuns", reopen},
@@ -71,18 +85,13 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		{"RunningAttemptCannotBeForgotten", forget},
 		{"MissingCommandSaysSo", missingCommand},
 		{"ServingTaskGetsAPortAndBecomesReady", serving},
+		{"FeedAnswersOnItsSocket", feed},
+		{"FeedThatCannotBeStartsNothing", feedRefused},
 		{"MetricsAreReportedAndBadLinesToldOnce", metrics},
 		{"AgentIsACommandItself", builtin},
 		{"UsageIsReported", usage},
 		{"TaskOverItsMemoryIsKilledAndToldSo", memory},
 		{"NodesHaveCapacity", nodes},
-	} {
-		t.Run(c.promise, func(t *testing.T) {
-			b := &bench{t: t, Harness: make(t), Server: NewServer(t), scratch: t.TempDir()}
-			b.attempt = penstock.UID(fmt.Sprintf("attempt-%d-%s", os.Getpid(), strings.ToLower(c.promise)))
-			t.Cleanup(b.clear)
-			c.test(b)
-		})
 	}
 }
 

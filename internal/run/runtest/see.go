@@ -2,6 +2,7 @@ package runtest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -131,4 +132,41 @@ func serving(b *bench) {
 	}
 	b.tell("end")
 	b.succeed()
+}
+
+// feedOrder stages ten tokens as the data train, and asks for a feed of data in
+// windows of two.
+func feedOrder(b *bench, data string) func(*v1.Order) {
+	return func(o *v1.Order) {
+		o.Data = []v1.Staged{{Name: "train", Digest: "sha256:" + penstock.Digest(strings.Repeat("0", 64)), Files: []v1.File{b.AddBlob("shard.bin", "0123456789abcdefghij")}}}
+		o.Feed = &v1.Feed{Data: data, Window: 2, Batch: 1}
+	}
+}
+
+func feed(b *bench) {
+	b.run(`echo $PENSTOCK_FEED > $SCRATCH/feed; `+waitFor("end"), feedOrder(b, "train"))
+	socket := b.saw("feed")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	for path, want := range map[string]string{"/info": `"samples":5`, "/batch?step=0": ""} {
+		answer, err := client.Get("http://feed" + path)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), want) || err != nil {
+			b.t.Errorf("%s answers %d: %q (%v), want %q", path, answer.StatusCode, body, err, want)
+		}
+		_ = answer.Body.Close()
+	}
+	b.tell("end")
+	b.succeed()
+}
+
+func feedRefused(b *bench) {
+	b.run("echo must not run > $SCRATCH/wrong", feedOrder(b, "other"))
+	if e := b.exited(0); !e.StartFailed || !strings.Contains(e.Message, "other") {
+		b.t.Errorf("exited with %+v, want that there is no such data", e)
+	}
 }

@@ -102,7 +102,8 @@ func (s *Server) LoseAnswers(n int) {
 	s.lose = n
 }
 
-// HoldUploads makes uploads wait until release is called.
+// HoldUploads makes uploads wait until release is called: before a byte has
+// left the agent, when it asks whether the bytes are there already.
 func (s *Server) HoldUploads() (release func()) {
 	held := make(chan struct{})
 	s.mu.Lock()
@@ -230,7 +231,28 @@ func (s *Server) take(rank int, r v1.Report) {
 	}
 }
 
+// wait holds a call back while uploads are held.
+func (s *Server) wait(r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		return
+	}
+	held := s.held
+	s.waiting++
+	s.mu.Unlock()
+	select {
+	case <-held:
+	case <-r.Context().Done():
+	}
+	s.mu.Lock()
+	s.waiting--
+}
+
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		s.wait(r)
+	}
 	s.mu.Lock()
 	b, ok := s.blobs[penstock.Digest(r.PathValue("digest"))]
 	s.mu.Unlock()
@@ -243,20 +265,9 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	held := s.held
-	s.waiting++
-	s.mu.Unlock()
-	if held != nil {
-		select {
-		case <-held:
-		case <-r.Context().Done():
-		}
-	}
 	b, err := io.ReadAll(r.Body)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting--
 	if err != nil {
 		return // the agent, or the connection, went
 	}
