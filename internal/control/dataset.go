@@ -15,25 +15,7 @@ import (
 // deriveDatasets keeps one preparation job per generation of each dataset, and
 // takes over what it made.
 func (c *Control) deriveDatasets(ctx context.Context) error {
-	var sets []v1.Dataset
-	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
-		sets, err = list[v1.DatasetSpec, v1.DatasetStatus](tx, store.Query{Kind: penstock.KindDataset})
-		return err
-	}); err != nil {
-		return err
-	}
-	for _, d := range sets {
-		settled := d.Metadata.Phase != penstock.PhasePreparing && d.Status.Generation == d.Metadata.Generation
-		if settled || !d.Metadata.DeletedAt.IsZero() {
-			continue
-		}
-		if err := retry(func() error {
-			return c.Store.Update(ctx, func(tx store.Tx) error { return deriveDataset(tx, d.Ref()) })
-		}); err != nil {
-			return fmt.Errorf("derive %s: %w", d.Ref(), err)
-		}
-	}
-	return nil
+	return c.each(ctx, penstock.KindDataset, deriveDataset)
 }
 
 func deriveDataset(tx store.Tx, ref penstock.Ref) error {
@@ -41,7 +23,10 @@ func deriveDataset(tx store.Tx, ref penstock.Ref) error {
 	if err != nil {
 		return err
 	}
-	if d.Metadata.Phase == penstock.PhasePreparing && d.Status.Generation == d.Metadata.Generation {
+	if d.Status.Generation == d.Metadata.Generation {
+		if d.Metadata.Phase != penstock.PhasePreparing {
+			return nil
+		}
 		return followPreparation(tx, d)
 	}
 	job, err := preparation(d)

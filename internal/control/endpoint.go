@@ -16,21 +16,7 @@ import (
 // deriveEndpoints keeps one serving job for each replica of each endpoint, for
 // the version that its model reference means now.
 func (c *Control) deriveEndpoints(ctx context.Context) error {
-	var endpoints []v1.Endpoint
-	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
-		endpoints, err = list[v1.EndpointSpec, v1.EndpointStatus](tx, store.Query{Kind: penstock.KindEndpoint})
-		return err
-	}); err != nil {
-		return err
-	}
-	for _, e := range endpoints {
-		if err := retry(func() error {
-			return c.Store.Update(ctx, func(tx store.Tx) error { return deriveEndpoint(tx, e.Ref()) })
-		}); err != nil {
-			return fmt.Errorf("derive %s: %w", e.Ref(), err)
-		}
-	}
-	return nil
+	return c.each(ctx, penstock.KindEndpoint, deriveEndpoint)
 }
 
 func deriveEndpoint(tx store.Tx, ref penstock.Ref) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/auth"
+	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/store"
 )
 
@@ -53,24 +54,26 @@ func (c *Control) launch(ctx context.Context, a v1.Attempt) error {
 	return executor.Start(ctx, orders)
 }
 
-func (c *Control) executorOf(ctx context.Context, a v1.Attempt) (exec interface {
-	Start(context.Context, []v1.Order) error
-	Stop(context.Context, penstock.UID, time.Duration) error
-	Forget(context.Context, penstock.UID) error
-}, err error) {
-	err = c.Store.View(ctx, func(tx store.Tx) error {
+// executorOf finds the executor of the pool that an attempt was placed on.
+func (c *Control) executorOf(ctx context.Context, a v1.Attempt) (run.Executor, error) {
+	var found run.Executor
+	err := c.Store.View(ctx, func(tx store.Tx) error {
 		pool, err := load[v1.PoolSpec, v1.PoolStatus](tx, penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
 		if err != nil {
 			return err
 		}
-		found, ok := c.Executors[pool.Spec.Executor]
-		if !ok {
-			return &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", pool.Spec.Executor)}
-		}
-		exec = found
-		return nil
+		found, err = c.executor(pool.Spec.Executor)
+		return err
 	})
-	return exec, err
+	return found, err
+}
+
+func (c *Control) executor(name string) (run.Executor, error) {
+	found, ok := c.Executors[name]
+	if !ok {
+		return nil, &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", name)}
+	}
+	return found, nil
 }
 
 // failLaunch lets an attempt that can't be started end, so that the job's
@@ -262,27 +265,29 @@ func (c *Control) stopAttempts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := executor.Stop(ctx, a.Metadata.UID, c.graceOf(ctx, a)); err != nil {
+		grace, err := c.graceOf(ctx, a)
+		if err != nil {
+			return err
+		}
+		if err := executor.Stop(ctx, a.Metadata.UID, grace); err != nil {
 			return fmt.Errorf("stop %s: %w", a.Ref(), err)
 		}
 	}
 	return nil
 }
 
+// defaultGrace is that of jobs which Penstock makes itself; spec fills it in for
+// all others.
 const defaultGrace = 30 * time.Second
 
-func (c *Control) graceOf(ctx context.Context, a v1.Attempt) time.Duration {
+func (c *Control) graceOf(ctx context.Context, a v1.Attempt) (time.Duration, error) {
 	grace := defaultGrace
-	_ = c.Store.View(ctx, func(tx store.Tx) error {
-		o, err := tx.ByUID(a.Spec.JobUID)
-		if err != nil {
-			return err
-		}
-		job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
-		if err == nil && job.Spec.Grace > 0 {
+	err := c.Store.View(ctx, func(tx store.Tx) error {
+		_, job, err := loadAttempt(tx, a.Ref())
+		if job.Spec.Grace > 0 {
 			grace = time.Duration(job.Spec.Grace)
 		}
 		return err
 	})
-	return grace
+	return grace, err
 }

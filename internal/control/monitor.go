@@ -14,57 +14,40 @@ import (
 // watchMonitors compares each endpoint's newest requests with the reference and
 // raises an alert when they have drifted.
 func (c *Control) watchMonitors(ctx context.Context) error {
-	var monitors []v1.Monitor
-	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
-		monitors, err = list[v1.MonitorSpec, v1.MonitorStatus](tx, store.Query{Kind: penstock.KindMonitor})
-		return err
-	}); err != nil {
-		return err
-	}
-	for _, m := range monitors {
-		if !m.Metadata.DeletedAt.IsZero() {
-			continue
-		}
-		if err := retry(func() error { return c.watchMonitor(ctx, m.Ref()) }); err != nil {
-			return fmt.Errorf("watch %s: %w", m.Ref(), err)
-		}
-	}
-	return nil
+	return c.each(ctx, penstock.KindMonitor, watchMonitor)
 }
 
-func (c *Control) watchMonitor(ctx context.Context, ref penstock.Ref) error {
-	return c.Store.Update(ctx, func(tx store.Tx) error {
-		m, err := load[v1.MonitorSpec, v1.MonitorStatus](tx, ref)
-		if err != nil {
-			return err
+func watchMonitor(tx store.Tx, ref penstock.Ref) error {
+	m, err := load[v1.MonitorSpec, v1.MonitorStatus](tx, ref)
+	if err != nil {
+		return err
+	}
+	endpoint, err := tx.Get(penstock.Ref{Kind: penstock.KindEndpoint, Project: m.Metadata.Project, Name: m.Spec.Endpoint})
+	if penstock.CodeOf(err) == penstock.NotFound {
+		return degrade(tx, m, "endpoint "+m.Spec.Endpoint+" doesn't exist")
+	}
+	if err != nil {
+		return err
+	}
+	values, err := signalValues(tx, endpoint.Metadata.UID, m.Spec)
+	if err != nil {
+		return err
+	}
+	status, alert := watch.Evaluate(m.Spec, m.Status, values, now())
+	if m.Metadata.Phase == penstock.PhaseReady && sameJSON(status, m.Status) {
+		return nil
+	}
+	m.Status = status
+	if alert == nil {
+		if m.Metadata.Phase == penstock.PhaseReady {
+			return save(tx, &m)
 		}
-		endpoint, err := tx.Get(penstock.Ref{Kind: penstock.KindEndpoint, Project: m.Metadata.Project, Name: m.Spec.Endpoint})
-		if penstock.CodeOf(err) == penstock.NotFound {
-			return degrade(tx, m, "endpoint "+m.Spec.Endpoint+" doesn't exist")
-		}
-		if err != nil {
-			return err
-		}
-		values, err := signalValues(tx, endpoint.Metadata.UID, m.Spec)
-		if err != nil {
-			return err
-		}
-		status, alert := watch.Evaluate(m.Spec, m.Status, values, now())
-		if m.Metadata.Phase == penstock.PhaseReady && sameJSON(status, m.Status) {
-			return nil
-		}
-		m.Status = status
-		if alert == nil {
-			if m.Metadata.Phase == penstock.PhaseReady {
-				return save(tx, &m)
-			}
-			return move(tx, &m, penstock.PhaseReady, "Watching", "endpoint "+m.Spec.Endpoint)
-		}
-		if err := event(tx, m.Kind, m.Metadata, string(alert.Reason.Code), alert.Reason.Message); err != nil {
-			return err
-		}
-		return move(tx, &m, penstock.PhaseReady, "Alert", fmt.Sprintf("alert %d", alert.Number))
-	})
+		return move(tx, &m, penstock.PhaseReady, "Watching", "endpoint "+m.Spec.Endpoint)
+	}
+	if err := event(tx, m.Kind, m.Metadata, string(alert.Reason.Code), alert.Reason.Message); err != nil {
+		return err
+	}
+	return move(tx, &m, penstock.PhaseReady, "Alert", fmt.Sprintf("alert %d", alert.Number))
 }
 
 func degrade(tx store.Tx, m v1.Monitor, why string) error {
@@ -75,9 +58,9 @@ func degrade(tx store.Tx, m v1.Monitor, why string) error {
 }
 
 // signalValues reads the numbers of the newest window of finished requests,
-// oldest first.
+// oldest first. It reads twice the window, since failed requests don't count.
 func signalValues(tx store.Tx, endpoint penstock.UID, spec v1.MonitorSpec) (map[string][]float64, error) {
-	requests, err := tx.Requests(store.RequestQuery{Endpoint: endpoint, Limit: max(spec.Window, spec.ReferenceSize, 100)})
+	requests, err := tx.Requests(store.RequestQuery{Endpoint: endpoint, Limit: 2 * max(spec.Window, spec.ReferenceSize, 100)})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -31,6 +32,30 @@ func list[S, T any](tx store.Tx, q store.Query) ([]v1.Resource[S, T], error) {
 		}
 	}
 	return typed, nil
+}
+
+// each gives every object of a kind that isn't retiring its own transaction. One
+// that fails is named, and the others wait for the next pass.
+func (c *Control) each(ctx context.Context, k penstock.Kind, do func(store.Tx, penstock.Ref) error) error {
+	var all []v1.Object
+	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
+		all, err = tx.List(store.Query{Kind: k})
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, o := range all {
+		if !o.Metadata.DeletedAt.IsZero() {
+			continue
+		}
+		err := retry(func() error {
+			return c.Store.Update(ctx, func(tx store.Tx) error { return do(tx, o.Ref()) })
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.Ref(), err)
+		}
+	}
+	return nil
 }
 
 // save writes r back and takes over its new revision.

@@ -51,9 +51,9 @@ func (c *Control) observeFleet(ctx context.Context) error {
 }
 
 func (c *Control) findNodes(ctx context.Context, pool v1.Pool) ([]v1.Node, error) {
-	executor, ok := c.Executors[pool.Spec.Executor]
-	if !ok {
-		return nil, &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", pool.Spec.Executor)}
+	executor, err := c.executor(pool.Spec.Executor)
+	if err != nil {
+		return nil, err
 	}
 	if len(pool.Spec.Nodes) > 0 {
 		return pool.Spec.Nodes, nil

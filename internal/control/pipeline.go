@@ -14,24 +14,7 @@ import (
 
 // triggerPipelines starts a run for each trigger that has something new.
 func (c *Control) triggerPipelines(ctx context.Context) error {
-	var pipelines []v1.Pipeline
-	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
-		pipelines, err = list[v1.PipelineSpec, v1.PipelineStatus](tx, store.Query{Kind: penstock.KindPipeline})
-		return err
-	}); err != nil {
-		return err
-	}
-	for _, p := range pipelines {
-		if !p.Metadata.DeletedAt.IsZero() {
-			continue
-		}
-		if err := retry(func() error {
-			return c.Store.Update(ctx, func(tx store.Tx) error { return triggerPipeline(tx, p.Ref()) })
-		}); err != nil {
-			return fmt.Errorf("trigger %s: %w", p.Ref(), err)
-		}
-	}
-	return nil
+	return c.each(ctx, penstock.KindPipeline, triggerPipeline)
 }
 
 func triggerPipeline(tx store.Tx, ref penstock.Ref) error {

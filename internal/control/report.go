@@ -57,13 +57,18 @@ func (c *Control) checkStored(ctx context.Context, r v1.Report) error {
 	if r.Output != nil {
 		files = append(files, r.Output.Files...)
 	}
+	return c.stored(ctx, files)
+}
+
+// stored is nil if all the files are in the blob store with their sizes.
+func (c *Control) stored(ctx context.Context, files []v1.File) error {
 	for _, f := range files {
 		size, err := c.Blobs.Size(ctx, f.Digest)
 		if err != nil {
-			return fmt.Errorf("find %s of a report: %w", f.Path, err)
+			return fmt.Errorf("find %s: %w", f.Path, err)
 		}
 		if size != f.Size {
-			return &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("%s has %d bytes, the report says %d", f.Path, size, f.Size)}
+			return &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("%s has %d bytes in the store, not %d", f.Path, size, f.Size)}
 		}
 	}
 	return nil

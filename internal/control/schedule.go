@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -36,7 +37,7 @@ func (c *Control) schedule(ctx context.Context) error {
 			if d.Start == nil {
 				err = wait(tx, job, d.Reasons)
 			} else {
-				err = placeJob(tx, job, *d.Start)
+				err = c.placeJob(ctx, tx, job, *d.Start)
 			}
 			if err != nil {
 				return fmt.Errorf("schedule %s: %w", job.Ref(), err)
@@ -217,18 +218,14 @@ func sameReasons(a, b []penstock.Reason) bool {
 }
 
 // placeJob makes the next attempt, with its devices, inputs and checkpoint fixed.
-func placeJob(tx store.Tx, job v1.Job, start place.Start) error {
+func (c *Control) placeJob(ctx context.Context, tx store.Tx, job v1.Job, start place.Start) error {
 	inputs, err := pinInputs(tx, job)
 	if err != nil {
 		return err
 	}
-	have, err := tx.Checkpoints(job.Metadata.UID)
+	step, err := c.restartFrom(ctx, tx, job)
 	if err != nil {
 		return err
-	}
-	step := int64(-1)
-	if newest, _ := checkpoint.Newest(have, func(v1.Checkpoint) error { return nil }); newest.Digest != "" {
-		step = newest.Step
 	}
 	job.Status.Attempt++
 	attempt := v1.Attempt{
@@ -251,4 +248,39 @@ func placeJob(tx store.Tx, job v1.Job, start place.Start) error {
 	}
 	job.Status.Inputs, job.Status.Reasons = inputs, nil
 	return move(tx, &job, penstock.PhaseStarting, "Placed", fmt.Sprintf("attempt %d: %s", job.Status.Attempt, start.Why))
+}
+
+// restartFrom is the newest committed step whose bytes are all there, or -1. A
+// newer one that isn't whole is dropped, and said so: work is lost with it.
+func (c *Control) restartFrom(ctx context.Context, tx store.Tx, job v1.Job) (int64, error) {
+	have, err := tx.Checkpoints(job.Metadata.UID)
+	if err != nil {
+		return -1, err
+	}
+	var unsure error
+	newest, passed := checkpoint.Newest(have, func(k v1.Checkpoint) error {
+		err := c.stored(ctx, k.Files)
+		if code := penstock.CodeOf(err); err != nil && code != penstock.NotFound && code != penstock.Invalid {
+			unsure = err // the store can't be asked: that is no reason to give a step up
+		}
+		return err
+	})
+	if unsure != nil {
+		return -1, unsure
+	}
+	step := int64(-1)
+	if newest.Digest != "" {
+		step = newest.Step
+	}
+	for _, k := range have {
+		if k.Step > step {
+			if err := tx.DropCheckpoint(k.Job, k.Step); err != nil {
+				return step, err
+			}
+		}
+	}
+	if len(passed) > 0 {
+		err = event(tx, job.Kind, job.Metadata, "CheckpointLost", fmt.Sprintf("restarts from step %d: %s", step, publicMessage(errors.Join(passed...))))
+	}
+	return step, err
 }

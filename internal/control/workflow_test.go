@@ -360,3 +360,40 @@ func (p *plant) slow(e v1.Endpoint, n int, ttft time.Duration) {
 		p.t.Fatal(err)
 	}
 }
+
+func TestARestartFallsBackToTheStepThatIsWholeAndSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlant(t, 4000)
+		first, second := p.put("a", []byte("step 10")), p.put("a", []byte("step 20"))
+		p.fleet.Work = func(o v1.Order) []v1.Report {
+			if o.Rank != 0 || o.Number > 1 {
+				return nil
+			}
+			return []v1.Report{{Checkpoint: &v1.Saved{Step: 10, Files: []v1.File{first}}}, {Checkpoint: &v1.Saved{Step: 20, Files: []v1.File{second}}}}
+		}
+		spec := gang(2, 500, map[string]string{sim.RunFor: "1m"})
+		spec.Checkpoints = &v1.Checkpoints{Keep: 2}
+		p.apply(penstock.KindJob, "lab", "train", spec)
+		p.until("train", penstock.PhaseRunning, time.Minute)
+		time.Sleep(5 * time.Second)
+		if err := p.blobs.Delete(t.Context(), second.Digest); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.fleet.Kill(p.fleet.Live()[0], 1); err != nil {
+			t.Fatal(err)
+		}
+		p.until("train", penstock.PhaseSucceeded, 10*time.Minute)
+		a, err := v1.As[v1.AttemptSpec, v1.AttemptStatus](p.find(penstock.KindAttempt, "train-2"))
+		if err != nil || a.Spec.Step != 10 {
+			t.Errorf("attempt 2 started from step %d, %v; want 10", a.Spec.Step, err)
+		}
+		x, err := p.server.Explain(t.Context(), penstock.Ref{Kind: penstock.KindJob, Project: "lab", Name: "train"})
+		told := false
+		for _, e := range x.Events {
+			told = told || e.Reason == "CheckpointLost" && strings.Contains(e.Message, "step 20")
+		}
+		if err != nil || !told {
+			t.Errorf("nobody was told: %v %+v", err, x.Events)
+		}
+	})
+}
