@@ -76,11 +76,15 @@ func (s *site) cost(v visit) (content, error) {
 	return content{"Cost", false, costPage(c)}, err
 }
 
-// hours writes what was held for how long: 3.5 h100-hours, 12 GiB-hours.
+// hours writes what was held for how long: 12 GiB-hours, 3.5 h100-hours.
 func hours(h meter.Held) string {
 	var parts []string
 	for _, r := range slices.Sorted(maps.Keys(h)) {
-		parts = append(parts, number(h[r].Hours(r))+" "+string(r)+" h")
+		unit := string(r)
+		if r == penstock.Memory {
+			unit = "GiB"
+		}
+		parts = append(parts, number(h[r].Hours(r))+" "+unit+"-hours")
 	}
 	return strings.Join(parts, ", ")
 }

@@ -93,7 +93,7 @@ func size(n int64) string {
 	if i == 0 {
 		return fmt.Sprintf("%d B", n)
 	}
-	return fmt.Sprintf("%.1f %s", x, units[i])
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", x), ".0") + " " + units[i]
 }
 
 // amount is a of resource r for reading: bytes rounded to a unit, the rest as in

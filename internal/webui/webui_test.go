@@ -233,7 +233,7 @@ func TestJobPageTellsAttemptsCurveLogAndCheckpoints(t *testing.T) {
 	page := w.see("vision", "/jobs/vision/train-7")
 	contains(t, page,
 		"NodeLost", "node-1 was silent for 40 s", `data-plots="/jobs/vision/train-7/metrics"`, "<b>loss</b>", "<polyline points=",
-		"step 1 loss 2.5", "Nothing is kept of this task&#39;s log.", "3.0 MiB", digestOf(7).Short(), "it writes checkpoints", "the start",
+		"step 1 loss 2.5", "Nothing is kept of this task&#39;s log.", "3 MiB", digestOf(7).Short(), "it writes checkpoints", "the start",
 	)
 	contains(t, w.see("text", "/jobs/text/waits"), "WHY", "4 h100 wanted, 2 are free", "WHO", "FIX", "penstock job edit waits --replicas 1", "starts now on node-1")
 }
@@ -263,7 +263,7 @@ func TestEndpointPageTellsLatencyByVersion(t *testing.T) {
 func TestCostPageKeepsIdleApartAndOnlyForTheInstallation(t *testing.T) {
 	w := newWorld(t)
 	page := w.see("admin", "/cost?by=model&period=day")
-	contains(t, page, "tiny", `title="8.00 exactly"`, ">idle<", `title="16.00`, "4 h100 h", "one success")
+	contains(t, page, "tiny", `title="8.00 exactly"`, ">idle<", `title="16.00`, "4 h100-hours", "one success")
 	own := w.see("vision", "/cost?by=model&period=day")
 	contains(t, own, "tiny", `title="8.00 exactly"`)
 	if strings.Contains(own, ">idle<") || strings.Contains(own, "16.00") {

@@ -7,21 +7,24 @@ const every = 3000; // ms between two reads of a live plot
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // axis is how both axes of a plot look.
-const axis = () => ({
+const axis = (size, values) => ({
+	size, values,
 	stroke: color("--dim"),
 	font: "11px system-ui",
 	grid: { stroke: color("--line"), width: 1 },
 	ticks: { show: false },
 });
 
+const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
+
 const short = (v) => (v == null ? "" : Number(v.toPrecision(4)).toString());
 
 function options(plots, series, width) {
-	const points = plots.style === "points";
+	const points = plots.style === "points", timed = plots.axis === "time";
 	return {
-		width, height: 180, legend: { show: false }, cursor: { y: false, drag: { x: true, y: false } },
-		scales: { x: { time: plots.axis === "time" } }, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-		axes: [axis(), { ...axis(), size: 56, values: (u, ticks) => ticks.map(short) }],
+		width, height: 180, legend: { show: false }, cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false } },
+		scales: { x: { time: false } },
+		axes: [{ ...axis(26, (u, ticks) => ticks.map(timed ? clock : String)), space: 70 }, axis(46, (u, ticks) => ticks.map(short))],
 		series: [{}, {
 			label: series.name, stroke: color("--held"), width: 1.5, spanGaps: true,
 			paths: points ? () => null : undefined,
@@ -60,7 +63,7 @@ function pointed(plot, plots) {
 	const i = plot.cursor.idx;
 	if (i == null || plot.data[1][i] == null) return "";
 	const x = plot.data[0][i];
-	const at = plots.axis === "time" ? new Date(x * 1000).toISOString().slice(11, 19) + " UTC" : "step " + x;
+	const at = plots.axis === "time" ? clock(x) + " UTC" : "step " + x;
 	return short(plot.data[1][i]) + " at " + at;
 }
 
