@@ -30,6 +30,7 @@ import (
 	"github.com/penstock/penstock/internal/store"
 	"github.com/penstock/penstock/internal/store/sqlite"
 	"github.com/penstock/penstock/internal/telemetry"
+	"github.com/penstock/penstock/internal/webui"
 )
 
 // localExecutor is the name that a pool's spec gives to this machine.
@@ -45,6 +46,7 @@ type server struct {
 	control *control.Control
 	api     *httpapi.Server
 	gateway *gateway.Gateway
+	page    http.Handler
 	metrics *prometheus.Registry
 }
 
@@ -91,6 +93,11 @@ func (s *server) open(ctx context.Context) error {
 		Store: s.store, Blobs: s.blobs, Control: s.control, Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
 		MaxBody: int64(s.config.Limits.Body), MaxObjects: s.config.Limits.Objects,
 	})
+	if s.page, err = webui.New(webui.Options{
+		Store: s.store, Control: s.control, Verifier: s.api.Verifier(), Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
+	}); err != nil {
+		return err
+	}
 	if s.metrics, err = telemetry.NewRegistry(telemetry.Build{Version: version()}); err != nil {
 		return err
 	}
@@ -155,6 +162,7 @@ func (s *server) handler() http.Handler {
 	if s.config.Gateway.Listen == "" {
 		mux.Handle("/v1/", s.gateway)
 	}
+	mux.Handle("/", s.page)
 	mux.Handle("GET /metrics", s.guarded(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})))
 	return mux
 }
