@@ -18,7 +18,7 @@ func (s *Server) costRoutes() {
 		func(ctx context.Context, in *struct {
 			From time.Time `query:"from" doc:"default: the start of this month, UTC"`
 			To   time.Time `query:"to" doc:"default: now"`
-			By   []string  `query:"by" doc:"dimensions, such as job, model, team"`
+			By   []string  `query:"by,explode" doc:"dimensions, such as job, model, team"`
 		}) (*body[v1.CostReport], error) {
 			report, err := s.cost(ctx, in.From, in.To, in.By)
 			return answer(s, report, err)

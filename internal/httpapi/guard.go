@@ -3,10 +3,10 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"io"
 	"net/http"
+	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,29 +33,50 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// authenticate lets nobody in without a token, and agents only to their own
-// routes.
+// authenticate lets nobody in without a good token. Who it turns away has no
+// name, so there is no audit entry: anybody could fill the log with them.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := s.verifier.Verify(r.Context(), bearer(r))
+		p, err := s.identify(r)
 		if err != nil {
 			s.refuse(w, err)
 			return
 		}
-		if p.Project != "" && p.Use == store.Access {
-			if p.Role, err = s.effective(r.Context(), p); err != nil {
-				s.refuse(w, err)
-				return
-			}
-		}
-		agents := strings.HasPrefix(r.URL.Path, "/v1/agent/")
-		if want := map[bool]store.CredentialUse{true: store.Agent, false: store.Access}[agents]; p.Use != want {
-			s.refuse(w, &penstock.Error{Code: penstock.Denied, Msg: fmt.Sprintf("this is a token for %s use; %s takes one for %s use", p.Use, r.URL.Path, want)})
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, p)))
+		ctx := context.WithValue(r.Context(), principalKey{}, p)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, noteKey{}, &note{})))
 	})
 }
+
+// identify finds who calls, with the role that the caller has now.
+func (s *Server) identify(r *http.Request) (auth.Principal, error) {
+	p, err := s.verifier.Verify(r.Context(), bearer(r))
+	if err == nil && p.Project != "" && p.Use == store.Access {
+		p.Role, err = s.effective(r.Context(), p)
+	}
+	return p, err
+}
+
+// admit lets agents only to their own routes, everybody else only to the others,
+// and nobody to what isn't one.
+func (s *Server) admit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, want := principal(r.Context()), store.Access
+		if agents(r) {
+			want = store.Agent
+		}
+		if p.Use != want {
+			s.refuse(w, &penstock.Error{Code: penstock.Denied, Msg: fmt.Sprintf("this is a token for %s use; %.200s takes one for %s use", p.Use, r.URL.Path, want)})
+			return
+		}
+		if _, route := s.mux.Handler(r); route == "" || path.Clean(r.URL.Path) != r.URL.Path {
+			s.refuse(w, &penstock.Error{Code: penstock.NotFound, Msg: fmt.Sprintf("there is no %s %.200s", r.Method, r.URL.Path), Hint: "GET /api/openapi.json describes the API"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func agents(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/v1/agent/") }
 
 // effective is the role of a project's token: what the token may at most, and
 // what its subject is in the project today.
@@ -75,35 +96,60 @@ func (s *Server) effective(ctx context.Context, p auth.Principal) (penstock.Role
 	return auth.Effective(p, project), err
 }
 
+type noteKey struct{}
+
+// note is what a handler adds to the audit entry of its call: the objects of a
+// set, which the path doesn't name.
+type note struct{ text string }
+
+func noteRefs(ctx context.Context, refs []penstock.Ref) {
+	if n, ok := ctx.Value(noteKey{}).(*note); ok {
+		for _, ref := range refs {
+			n.text += " " + ref.String()
+		}
+	}
+}
+
 // audit writes down each call and what came of it. Agents' reports are facts of
 // their own and are not repeated here.
 func (s *Server) audit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := principal(r.Context())
-		if p.Use == store.Agent {
+		if p.Use == store.Agent && agents(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		entry := store.AuditEntry{
-			At: time.Now().UTC().Truncate(time.Microsecond), Actor: p.Subject, Role: string(p.Role),
-			Verb: r.Method, Target: r.URL.Path, Detail: "token " + p.CredentialID,
-		}
-		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		if reads(r) {
+			seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 			next.ServeHTTP(seen, r)
-			entry.Outcome = fmt.Sprint(seen.status)
-			s.journal.later(entry)
+			s.journal.later(entryOf(r, seen.status))
 			return
 		}
 		held := &heldWriter{header: http.Header{}, status: http.StatusOK}
 		next.ServeHTTP(held, r)
-		entry.Outcome = fmt.Sprint(held.status)
-		if err := s.journal.now(r.Context(), entry); err != nil {
+		if err := s.journal.now(entryOf(r, held.status)); err != nil {
 			s.refuse(w, fmt.Errorf("write audit entry: %w", err))
 			return
 		}
 		held.send(w)
 	})
+}
+
+func entryOf(r *http.Request, status int) store.AuditEntry {
+	p := principal(r.Context())
+	e := store.AuditEntry{
+		At: time.Now().UTC().Truncate(time.Microsecond), Actor: p.Subject, Role: string(p.Role),
+		Verb: r.Method, Target: bounded(r.URL.Path), Outcome: strconv.Itoa(status), Detail: "token " + p.CredentialID,
+	}
+	if n, ok := r.Context().Value(noteKey{}).(*note); ok {
+		e.Detail = bounded(e.Detail + n.text)
+	}
+	return e
+}
+
+// bounded is text from outside as the log keeps it.
+func bounded(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxDetail)], "\uFFFD")
 }
 
 func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
@@ -139,62 +185,4 @@ func (w *heldWriter) send(to http.ResponseWriter) {
 	}
 	to.WriteHeader(w.status)
 	_, _ = to.Write(w.body.Bytes()) // the caller is gone if this fails
-}
-
-// idempotent answers a repeated call with the same Idempotency-Key as it was
-// answered the first time, without doing it again. Faults of our own and
-// conflicts are not remembered: repeating those is what the key is for.
-func (s *Server) idempotent(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key := r.Header.Get("Idempotency-Key")
-		if key == "" || reads(r) || strings.HasPrefix(r.URL.Path, "/v1/blobs/") {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if len(key) > maxKeyBytes {
-			s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("the Idempotency-Key has %d bytes, %d are allowed", len(key), maxKeyBytes)})
-			return
-		}
-		content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.MaxBody))
-		if err != nil {
-			s.refuse(w, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("the body is larger than %d bytes, or broke off", s.MaxBody), Err: err})
-			return
-		}
-		r.Body = io.NopCloser(bytes.NewReader(content))
-		s.answerOnce(w, r, next, key, content)
-	})
-}
-
-func (s *Server) answerOnce(w http.ResponseWriter, r *http.Request, next http.Handler, key string, content []byte) {
-	sum := sha256.Sum256([]byte(r.Method + " " + r.URL.RequestURI() + "\n" + string(content)))
-	a := store.Answer{Actor: principal(r.Context()).Subject, Key: key, Request: penstock.DigestOf(sum[:])}
-	var before store.Answer
-	err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
-		before, err = tx.Recall(a.Actor, key)
-		return err
-	})
-	switch {
-	case err == nil && before.Request != a.Request:
-		s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: "this Idempotency-Key was used for another call", Hint: "take a new key for each call"})
-		return
-	case err == nil:
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Idempotent-Replayed", "true")
-		w.WriteHeader(before.Status)
-		_, _ = w.Write(before.Body) // the caller is gone if this fails
-		return
-	case penstock.CodeOf(err) != penstock.NotFound:
-		s.refuse(w, err)
-		return
-	}
-	held := &heldWriter{header: http.Header{}, status: http.StatusOK}
-	next.ServeHTTP(held, r)
-	if held.status < 300 {
-		a.Status, a.Body, a.At = held.status, held.body.Bytes(), time.Now().UTC().Truncate(time.Microsecond)
-		if err := s.Store.Update(r.Context(), func(tx store.Tx) error { return tx.Remember(a) }); err != nil {
-			s.refuse(w, fmt.Errorf("remember answer: %w", err))
-			return
-		}
-	}
-	held.send(w)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,7 @@ func kind[S, T any](s *Server, k penstock.Kind, plural string) {
 			page, err := listKind[S, T](ctx, s, k, in)
 			return answer(s, page, err)
 		})
-	huma.Register(s.api, s.op("get-"+plural, http.MethodGet, one, "Get one of "+plural, plural),
+	huma.Register(s.api, s.op("get-"+singular(k), http.MethodGet, one, "Get "+article(k), plural),
 		func(ctx context.Context, in *ObjectPath) (*tagged[v1.Resource[S, T]], error) {
 			o, err := s.read(ctx, in.ref(k))
 			return tag[S, T](s, o, err)
@@ -60,19 +61,30 @@ func kind[S, T any](s *Server, k penstock.Kind, plural string) {
 	}
 }
 
+func singular(k penstock.Kind) string { return strings.ToLower(string(k)) }
+
+func article(k penstock.Kind) string {
+	if strings.ContainsRune("AEIO", rune(k[0])) {
+		return "an " + string(k)
+	}
+	return "a " + string(k)
+}
+
 func putKind[S, T any](s *Server, k penstock.Kind, plural, path string) {
 	type input struct {
 		ObjectPath
 		IfMatch string `header:"If-Match" doc:"the ETag that must still hold"`
-		Body    v1.Resource[S, T]
+		Body    document[v1.Resource[S, T]]
 	}
-	put := s.op("put-"+plural, http.MethodPut, path, "Create or change one of "+plural, plural)
-	put.SkipValidateBody = true // spec.Check is stricter, and says where and what to do
+	put := s.op("put-"+singular(k), http.MethodPut, path, "Create or change "+article(k), plural)
+	put.SkipValidateBody = true // readNamed is stricter, and says where and what to do
 	huma.Register(s.api, put, func(ctx context.Context, in *input) (*tagged[v1.Resource[S, T]], error) {
-		o, err := in.Body.Object()
-		if err == nil {
-			ref := in.ref(k)
-			o.Kind, o.Metadata.Project, o.Metadata.Name = k, ref.Project, ref.Name
+		ref := in.ref(k)
+		if err := s.allow(ctx, auth.Create, ref); err != nil {
+			return nil, s.fail(err)
+		}
+		o, err := readNamed(in.Body.raw, ref)
+		if err == nil && in.IfMatch != "" {
 			o.Metadata.Revision, err = parseETag(in.IfMatch)
 		}
 		if err != nil {
@@ -91,15 +103,17 @@ func deleteKind(s *Server, k penstock.Kind, plural, path string) {
 		ObjectPath
 		IfMatch string `header:"If-Match" doc:"the ETag that must still hold"`
 	}
-	huma.Register(s.api, s.op("delete-"+plural, http.MethodDelete, path, "Retire one of "+plural, plural),
+	huma.Register(s.api, s.op("delete-"+singular(k), http.MethodDelete, path, "Retire "+article(k), plural),
 		func(ctx context.Context, in *input) (*body[v1.Retirement], error) {
 			ref := in.ref(k)
-			revision, err := parseETag(in.IfMatch)
-			if err == nil && revision != 0 {
-				err = s.unchanged(ctx, ref, revision)
-			}
-			if err != nil {
-				return nil, s.fail(err)
+			if in.IfMatch != "" {
+				revision, err := parseETag(in.IfMatch)
+				if err == nil {
+					err = s.unchanged(ctx, ref, revision)
+				}
+				if err != nil {
+					return nil, s.fail(err)
+				}
 			}
 			gone, err := s.retire(ctx, []penstock.Ref{ref}, control.Commit)
 			if err != nil {
@@ -135,14 +149,11 @@ func withoutSealed(o v1.Object) v1.Object {
 	return bare
 }
 
-// parseETag reads If-Match: "" and * are no condition.
+// parseETag reads If-Match.
 func parseETag(s string) (int64, error) {
-	if s == "" || s == "*" {
-		return 0, nil
-	}
 	n, err := strconv.ParseInt(strings.Trim(s, `"`), 10, 64)
 	if err != nil || n <= 0 {
-		return 0, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("If-Match %.40q is not an ETag of this API", s)}
+		return 0, invalid("If-Match", "send the ETag of an answer", "%.40q is not an ETag of this API", s)
 	}
 	return n, nil
 }
@@ -150,8 +161,8 @@ func parseETag(s string) (int64, error) {
 // pageInput chooses a page of a list.
 type pageInput struct {
 	Project string       `query:"project" doc:"only of this project"`
-	Phase   []string     `query:"phase" doc:"only in these phases"`
-	Label   []string     `query:"label" doc:"only with these labels, as key=value"`
+	Phase   []string     `query:"phase,explode" doc:"only in these phases"`
+	Label   []string     `query:"label,explode" doc:"only with these labels, as key=value"`
 	Owner   penstock.UID `query:"owner" doc:"only what belongs to this object"`
 	After   penstock.UID `query:"after" doc:"the Next of the page before"`
 	Limit   int          `query:"limit" minimum:"1" maximum:"1000" default:"200"`
@@ -160,12 +171,15 @@ type pageInput struct {
 func (in pageInput) query(k penstock.Kind) (store.Query, error) {
 	q := store.Query{Kind: k, Project: in.Project, Owner: in.Owner, After: in.After, Limit: in.Limit, Labels: map[string]string{}}
 	for _, p := range in.Phase {
+		if !slices.Contains(penstock.Phases(), penstock.Phase(p)) {
+			return q, invalid("phase", fmt.Sprintf("phases: %v", penstock.Phases()), "%.80q is not a phase", p)
+		}
 		q.Phases = append(q.Phases, penstock.Phase(p))
 	}
 	for _, l := range in.Label {
 		key, value, ok := strings.Cut(l, "=")
 		if !ok {
-			return q, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("label %.80q has no =", l), Hint: "write key=value"}
+			return q, invalid("label", "write key=value", "%.80q has no =", l)
 		}
 		q.Labels[key] = value
 	}
@@ -188,7 +202,7 @@ func listKind[S, T any](ctx context.Context, s *Server, k penstock.Kind, in *pag
 		return page, err
 	}
 	err = s.Store.View(ctx, func(tx store.Tx) error {
-		objects, err := tx.List(q)
+		objects, err := s.listFor(tx, p, q)
 		if err != nil {
 			return err
 		}
@@ -196,9 +210,6 @@ func listKind[S, T any](ctx context.Context, s *Server, k penstock.Kind, in *pag
 			return err
 		}
 		for _, o := range objects {
-			if k == penstock.KindProject && p.Project != "" && o.Metadata.Name != p.Project {
-				continue
-			}
 			r, err := v1.As[S, T](withoutSealed(o))
 			if err != nil {
 				return err
@@ -211,6 +222,17 @@ func listKind[S, T any](ctx context.Context, s *Server, k penstock.Kind, in *pag
 		return nil
 	})
 	return page, err
+}
+
+// listFor gives a page of objects. A project's token sees of the projects its
+// own alone.
+func (s *Server) listFor(tx store.Tx, p auth.Principal, q store.Query) ([]v1.Object, error) {
+	if q.Kind != penstock.KindProject || p.Project == "" {
+		return tx.List(q)
+	}
+	q.Limit = 0
+	all, err := tx.List(q)
+	return slices.DeleteFunc(all, func(o v1.Object) bool { return o.Metadata.Name != p.Project }), err
 }
 
 // scope is the project that a list asks about: for projects, the token's own.
@@ -256,13 +278,15 @@ func (s *Server) unchanged(ctx context.Context, ref penstock.Ref, revision int64
 }
 
 func (s *Server) apply(ctx context.Context, objects []v1.Object, mode control.ApplyMode) ([]v1.ApplyResult, error) {
-	if len(objects) == 0 || len(objects) > s.MaxObjects {
-		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were sent; 1 to %d are allowed", len(objects), s.MaxObjects)}
+	refs := make([]penstock.Ref, len(objects))
+	for i, o := range objects {
+		refs[i] = o.Ref()
 	}
-	for _, o := range objects {
-		if err := s.allow(ctx, auth.Create, o.Ref()); err != nil {
-			return nil, err
-		}
+	if err := s.allowSet(ctx, auth.Create, refs); err != nil {
+		return nil, err
+	}
+	if err := s.guardGates(ctx, objects); err != nil {
+		return nil, err
 	}
 	results, err := s.Control.Apply(ctx, principal(ctx).Subject, objects, mode)
 	for i := range results {
@@ -272,15 +296,30 @@ func (s *Server) apply(ctx context.Context, objects []v1.Object, mode control.Ap
 }
 
 func (s *Server) retire(ctx context.Context, refs []penstock.Ref, mode control.ApplyMode) ([]v1.Retirement, error) {
-	if len(refs) == 0 || len(refs) > s.MaxObjects {
-		return nil, &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were named; 1 to %d are allowed", len(refs), s.MaxObjects)}
+	if err := s.allowSet(ctx, auth.Delete, refs); err != nil {
+		return nil, err
 	}
-	for _, ref := range refs {
-		if err := s.allow(ctx, auth.Delete, ref); err != nil {
-			return nil, err
-		}
+	if err := s.keepGates(ctx, refs); err != nil {
+		return nil, err
 	}
 	return s.Control.Delete(ctx, principal(ctx).Subject, refs, mode)
+}
+
+// allowSet bounds a set and checks the caller's right to each of it.
+func (s *Server) allowSet(ctx context.Context, verb auth.Verb, refs []penstock.Ref) error {
+	noteRefs(ctx, refs[:min(len(refs), maxNoted)])
+	if len(refs) == 0 {
+		return invalid("", "", "no object was named")
+	}
+	if len(refs) > s.MaxObjects {
+		return &penstock.Error{Code: penstock.TooLarge, Msg: fmt.Sprintf("%d objects were named; at most %d are allowed", len(refs), s.MaxObjects)}
+	}
+	for _, ref := range refs {
+		if err := s.allow(ctx, verb, ref); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func modeOf(dryRun bool) control.ApplyMode {
@@ -293,8 +332,12 @@ func modeOf(dryRun bool) control.ApplyMode {
 func (s *Server) applyRoutes() {
 	apply := s.op("apply", http.MethodPost, "/apply", "Make a set of objects so, all or none", "sets")
 	apply.SkipValidateBody = true
-	huma.Register(s.api, apply, func(ctx context.Context, in *struct{ Body v1.ApplyRequest }) (*body[v1.ApplyAnswer], error) {
-		results, err := s.apply(ctx, in.Body.Objects, modeOf(in.Body.DryRun))
+	huma.Register(s.api, apply, func(ctx context.Context, in *struct{ Body document[v1.ApplyRequest] }) (*body[v1.ApplyAnswer], error) {
+		objects, dryRun, err := readApply(in.Body.raw)
+		if err != nil {
+			return nil, s.fail(err)
+		}
+		results, err := s.apply(ctx, objects, modeOf(dryRun))
 		return answer(s, v1.ApplyAnswer{Results: results}, err)
 	})
 	huma.Register(s.api, s.op("delete", http.MethodPost, "/delete", "Retire a set of objects", "sets"),
@@ -312,6 +355,21 @@ func (s *Server) applyRoutes() {
 				return nil, s.fail(err)
 			}
 			x, err := s.Control.Explain(ctx, ref)
-			return answer(s, x, err)
+			return answer(s, discreet(x, principal(ctx).Project), err)
 		})
+}
+
+// discreet leaves the jobs of other projects out of an explanation for one.
+func discreet(x v1.Explanation, project string) v1.Explanation {
+	if project == "" {
+		return x
+	}
+	holders := slices.Clone(x.Holders)
+	for i, h := range holders {
+		if h.Job.Project != project {
+			holders[i].Job = penstock.Ref{Kind: h.Job.Kind, Name: "of-another-project"}
+		}
+	}
+	x.Holders = holders
+	return x
 }

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -60,6 +59,8 @@ const (
 	maxBlob     = 4 << 30
 	maxPage     = 1000
 	maxKeyBytes = 128
+	maxDetail   = 500 // bytes of an audit entry's text
+	maxNoted    = 20  // objects named in an audit entry
 )
 
 // Server is the API.
@@ -69,6 +70,7 @@ type Server struct {
 	journal  *journal
 	api      huma.API
 	mux      *http.ServeMux
+	calls    inFlight
 }
 
 // New makes the API. Close it to write the last audit entries.
@@ -81,6 +83,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{Options: o, verifier: auth.NewVerifier(o.Store), journal: newJournal(o.Store, o.Log), mux: http.NewServeMux()}
 	s.api = humago.New(s.mux, apiConfig(o.Version))
+	s.api.UseMiddleware(func(c huma.Context, next func(huma.Context)) { next(ourStatus{c}) })
 	s.routes()
 	return s
 }
@@ -90,7 +93,7 @@ func (s *Server) Close() { s.journal.close() }
 
 // Handler serves the API below the prefix /api.
 func (s *Server) Handler() http.Handler {
-	return http.StripPrefix("/api", s.authenticate(s.audit(s.idempotent(s.mux))))
+	return http.StripPrefix("/api", s.authenticate(s.audit(s.admit(s.idempotent(s.mux)))))
 }
 
 // Verifier checks tokens, for the other surfaces of the same server.
@@ -118,13 +121,15 @@ func apiConfig(version string) huma.Config {
 	c.CreateHooks = nil // no $schema fields in answers: what is applied again is what was read
 	c.Info.Description = "The control plane for AI work on scarce accelerators."
 	c.Servers = []*huma.Server{{URL: "/api"}}
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	c.Components = &huma.Components{
+		Schemas:         newRegistry(),
+		SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}},
+	}
 	c.Security = []map[string][]string{{"token": {}}}
-	registry := c.Components.Schemas
-	registry.RegisterTypeAlias(reflect.TypeFor[penstock.Resources](), reflect.TypeFor[map[string]string]())
-	registry.RegisterTypeAlias(reflect.TypeFor[json.RawMessage](), reflect.TypeFor[any]())
-	registry.RegisterTypeAlias(reflect.TypeFor[v1.Duration](), reflect.TypeFor[string]())
-	registry.RegisterTypeAlias(reflect.TypeFor[penstock.Money](), reflect.TypeFor[string]())
+	json := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: strictJSON}
+	c.Formats = map[string]huma.Format{"application/json": json, "json": json}
+	c.Transformers = []huma.Transformer{ourRefusals}
+	c.OnAddOperation = []huma.AddOpFunc{describeProblems}
 	return c
 }
 

@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,36 +43,20 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
-	project, kind := r.URL.Query().Get("project"), penstock.Kind(r.URL.Query().Get("kind"))
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	flush := http.NewResponseController(w)
+	kind := penstock.Kind(r.URL.Query().Get("kind"))
+	if kind != "" && !slices.Contains(penstock.Kinds(), kind) {
+		s.refuse(w, invalid("kind", fmt.Sprintf("kinds: %v", penstock.Kinds()), "%.80q is not a kind", kind))
+		return
+	}
+	if err := s.replay(w, r, &after); err != nil { // the first page can still be refused
+		s.refuse(w, err)
+		return
+	}
 	for {
 		changed := s.Store.Changed()
-		var changes []store.Change
-		err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
-			changes, err = tx.Changes(after, maxPage)
-			return err
-		})
-		if err != nil {
-			s.refuse(w, err)
+		if err := s.replay(w, r, &after); err != nil {
+			s.endWatch(r, err)
 			return
-		}
-		for _, c := range changes {
-			after = c.Revision
-			o := c.Object
-			if project != "" && o.Metadata.Project != project || kind != "" && o.Kind != kind || s.allow(r.Context(), auth.Get, o.Ref()) != nil {
-				continue
-			}
-			if err := writeChange(w, v1.Change{Revision: c.Revision, Op: string(c.Op), Object: withoutSealed(o)}); err != nil {
-				return
-			}
-		}
-		if err := flush.Flush(); err != nil {
-			return
-		}
-		if len(changes) == maxPage {
-			continue
 		}
 		select {
 		case <-r.Context().Done():
@@ -83,6 +70,53 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// endWatch ends a stream that has begun. The client asks again from where it
+// was, and is then told why.
+func (s *Server) endWatch(r *http.Request, err error) {
+	if penstock.CodeOf(err) == penstock.Internal && r.Context().Err() == nil {
+		s.Log.Error("watch", "error", err)
+	}
+}
+
+// replay sends what changed after a revision, as far as the caller may see it
+// today: a token that was revoked sees nothing more.
+func (s *Server) replay(w http.ResponseWriter, r *http.Request, after *int64) error {
+	p, err := s.identify(r)
+	if err != nil {
+		return err
+	}
+	ctx := context.WithValue(r.Context(), principalKey{}, p)
+	project, kind := r.URL.Query().Get("project"), penstock.Kind(r.URL.Query().Get("kind"))
+	for {
+		var changes []store.Change
+		err := s.Store.View(ctx, func(tx store.Tx) (err error) {
+			changes, err = tx.Changes(*after, maxPage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Cache-Control", "no-store")
+		for _, c := range changes {
+			*after = c.Revision
+			o := c.Object
+			if project != "" && o.Metadata.Project != project || kind != "" && o.Kind != kind || s.allow(ctx, auth.Watch, o.Ref()) != nil {
+				continue
+			}
+			if err := writeChange(w, v1.Change{Revision: c.Revision, Op: string(c.Op), Object: withoutSealed(o)}); err != nil {
+				return err
+			}
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return &penstock.Error{Code: penstock.Canceled, Msg: "the caller left", Err: err}
+		}
+		if len(changes) < maxPage {
+			return nil
+		}
+	}
+}
+
 func (s *Server) watchFrom(r *http.Request) (int64, error) {
 	text := r.URL.Query().Get("after")
 	if text == "" {
@@ -91,7 +125,7 @@ func (s *Server) watchFrom(r *http.Request) (int64, error) {
 	if text != "" {
 		after, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || after < 0 {
-			return 0, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("%.40q is not a revision", text), Hint: "take it from a list, or from the id of the last event"}
+			return 0, invalid("after", "take it from a list, or from the id of the last event", "%.40q is not a revision", text)
 		}
 		return after, nil
 	}
@@ -108,8 +142,10 @@ func writeChange(w io.Writer, c v1.Change) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", c.Revision, c.Op, data)
-	return err
+	if _, err = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", c.Revision, c.Op, data); err != nil {
+		return &penstock.Error{Code: penstock.Canceled, Msg: "the caller left", Err: err}
+	}
+	return nil
 }
 
 // logs streams what one task wrote, as plain text.
@@ -154,7 +190,7 @@ func logQuery(attempt, rank, tail string) (a, r, t int, err error) {
 		}
 		n, err := strconv.Atoi(field.text)
 		if err != nil || n < 0 {
-			return 0, 0, 0, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("%s %.40q is not a number from 0 on", field.name, field.text)}
+			return 0, 0, 0, invalid(field.name, "", "%.40q is not a number from 0 on", field.text)
 		}
 		*field.to = n
 	}
@@ -205,8 +241,12 @@ func (s *Server) agentBlob(next http.HandlerFunc) http.HandlerFunc {
 			o, err = tx.ByUID(principal(r.Context()).Attempt)
 			return err
 		})
-		if err != nil || o.Metadata.Phase.Final() {
-			s.refuse(w, &penstock.Error{Code: penstock.Fenced, Msg: "the attempt has ended", Err: err})
+		switch {
+		case penstock.CodeOf(err) == penstock.NotFound || err == nil && o.Metadata.Phase.Final():
+			s.refuse(w, &penstock.Error{Code: penstock.Fenced, Msg: "the attempt has ended"})
+			return
+		case err != nil:
+			s.refuse(w, err)
 			return
 		}
 		next(w, r)
@@ -236,7 +276,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) headBlob(w http.ResponseWriter, r *http.Request) {
-	d, err := penstock.ParseDigest(r.PathValue("digest"))
+	d, err := s.blobDigest(r, auth.Get)
 	var size int64
 	if err == nil {
 		size, err = s.Blobs.Size(r.Context(), d)
@@ -248,15 +288,28 @@ func (s *Server) headBlob(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 }
 
+// blobDigest is the digest of the path, for who may do verb with blobs. Agents
+// were let through by agentBlob.
+func (s *Server) blobDigest(r *http.Request, verb auth.Verb) (penstock.Digest, error) {
+	if p := principal(r.Context()); p.Use != store.Agent {
+		if err := auth.Allow(p, verb, auth.KindBlob, p.Project); err != nil {
+			return "", err
+		}
+	}
+	return penstock.ParseDigest(r.PathValue("digest"))
+}
+
 // putBlob stores the body under the digest that it must have.
 func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
-	d, err := penstock.ParseDigest(r.PathValue("digest"))
-	p := principal(r.Context())
-	if err == nil && p.Use == store.Access {
-		err = auth.Allow(p, auth.Create, auth.KindBlob, p.Project)
+	d, err := s.blobDigest(r, auth.Create)
+	if err == nil && r.ContentLength > maxBlob {
+		err = bodyError(&http.MaxBytesError{Limit: maxBlob})
 	}
 	if err == nil {
-		err = s.Blobs.Put(r.Context(), d, http.MaxBytesReader(w, r.Body, maxBlob))
+		from := &reader{from: http.MaxBytesReader(w, r.Body, maxBlob)}
+		if err = s.Blobs.Put(r.Context(), d, from); err != nil && from.err != nil {
+			err = bodyError(from.err)
+		}
 	}
 	if err != nil {
 		s.refuse(w, err)
@@ -265,10 +318,31 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// reader keeps the error that its caller broke off with, apart from those of
+// the store that reads it.
+type reader struct {
+	from io.Reader
+	err  error
+}
+
+// Read passes on what is read.
+func (r *reader) Read(b []byte) (int, error) {
+	n, err := r.from.Read(b)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
 // reports takes what an agent tells of its own attempt.
 func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 	var in v1.Reports
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, s.MaxBody)).Decode(&in); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			s.refuse(w, bodyError(err))
+			return
+		}
 		s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: "the body is not a list of reports", Err: err})
 		return
 	}
