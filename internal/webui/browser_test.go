@@ -88,7 +88,7 @@ func TestABrowserSeesTheCurveAndTheLivePart(t *testing.T) {
 			t.Errorf("the page asked for %s, which isn't of this server", target)
 		}
 	}
-	for _, name := range []string{"login", "job", "overview", "model", "endpoint", "cost", "pools"} {
+	for _, name := range []string{"login", "job", "queued", "overview", "model", "endpoint", "cost", "pools"} {
 		if info, err := os.Stat(filepath.Join(shots, name+".png")); err != nil || info.Size() < 5000 {
 			t.Errorf("no screenshot of %s: %v", name, err)
 		}

@@ -48,7 +48,7 @@ try {
 	seen.livesBeside = await page.locator("#live").count() + await page.locator("#more").count();
 	seen.canvasesAfter = await page.locator(".plots figure canvas").count();
 
-	for (const [name, path] of [["overview", "/"], ["model", "/models/vision/tiny"], ["endpoint", "/endpoints/vision/chat"], ["cost", "/cost"], ["pools", "/pools"]]) {
+	for (const [name, path] of [["overview", "/"], ["queued", "/jobs/text/waits"], ["model", "/models/vision/tiny"], ["endpoint", "/endpoints/vision/chat"], ["cost", "/cost"], ["pools", "/pools"]]) {
 		await page.goto(base + path);
 		if (name === "endpoint") await page.waitForSelector(".plots figure canvas");
 		await page.screenshot({ path: shots + "/" + name + ".png", fullPage: true });
