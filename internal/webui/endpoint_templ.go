@@ -208,7 +208,7 @@ func endpointPage(e endpointView) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = plotGrid(pageOf(e.endpoint.Ref())+"/requests", e.plots).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = plotGrid(pageOf(e.endpoint.Ref())+"/requests", e.plots, "Nobody has asked yet.").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -92,6 +92,10 @@ func latencies(requests []store.Request, live bool) plots {
 	p := plots{Axis: "time", Style: "points", Live: live, X: []float64{}}
 	ttft, tokens := series{Name: "time to first token, ms"}, series{Name: "completion tokens"}
 	settled := slices.DeleteFunc(slices.Clone(requests), func(r store.Request) bool { return r.Ended.IsZero() })
+	if len(settled) == 0 {
+		p.Series = []series{}
+		return p
+	}
 	slices.SortFunc(settled, func(a, b store.Request) int { return a.Ended.Compare(b.Ended) })
 	for _, r := range settled {
 		p.X = append(p.X, float64(r.Ended.UnixMilli())/1000)
@@ -149,10 +153,11 @@ func limits(values []float64) (low, high float64) {
 // scale is where x lies from low (0) to high (1), and in the middle where those
 // are the same.
 func scale(x, low, high float64) float64 {
-	if high <= low {
+	half := high/2 - low/2 // the whole may be more than a float holds
+	if half <= 0 {
 		return 0.5
 	}
-	return (x - low) / (high - low)
+	return (x/2 - low/2) / half
 }
 
 // data serves plots as JSON, behind a session.

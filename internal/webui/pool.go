@@ -3,6 +3,7 @@ package webui
 import (
 	"strings"
 
+	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/store"
 )
@@ -44,6 +45,17 @@ func nodes(p v1.Pool) []v1.Node {
 		return p.Status.Nodes
 	}
 	return p.Spec.Nodes
+}
+
+// unit is what a price is for.
+func unit(r penstock.Resource) string {
+	switch r {
+	case penstock.CPU:
+		return "CPU"
+	case penstock.Memory:
+		return "GiB"
+	}
+	return "device"
 }
 
 func devices(n v1.Node) string {

@@ -44,6 +44,7 @@ function draw(box, drawn, plots) {
 			before.caption.textContent = latest(series);
 			continue;
 		}
+		box.querySelector("p")?.remove(); // which says that there is nothing yet
 		const figure = figureOf(box, series.name);
 		figure.querySelector("svg.plain")?.remove();
 		const width = figure.clientWidth - 24;
