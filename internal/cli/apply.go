@@ -139,13 +139,24 @@ type manifest struct {
 }
 
 // locate adds file and line to an error that the server found in one object.
+// The server's Where is the object's Ref and the path of the field.
 func locate(manifests []manifest, err error) error {
 	var e *penstock.Error
-	if !errors.As(err, &e) || len(manifests) != 1 || e.Where == "" {
+	if !errors.As(err, &e) {
 		return err
 	}
-	if where := spec.Locate(manifests[0].file, manifests[0].content, manifests[0].index, e.Where); where != "" {
-		e.Where = where
+	ref, path, _ := strings.Cut(e.Where, " ")
+	for _, m := range manifests {
+		if m.object.Ref().String() != ref {
+			continue
+		}
+		located := *e
+		located.Where = spec.Locate(m.file, m.content, m.index, path)
+		located.Msg = ref + ": " + e.Msg
+		if path != "" {
+			located.Msg = ref + ": " + path + ": " + e.Msg
+		}
+		return &located
 	}
 	return err
 }

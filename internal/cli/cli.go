@@ -91,7 +91,7 @@ func group(root *cobra.Command, id, title string, commands ...*cobra.Command) {
 // here and nowhere else.
 func Run(ctx context.Context, root *cobra.Command, args []string, errs io.Writer) int {
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -102,9 +102,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, errs io.Writer
 	if penstock.CodeOf(err) == penstock.Internal && ctx.Err() != nil {
 		err = &penstock.Error{Code: penstock.Canceled, Msg: "interrupted"}
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "accepts ") || strings.HasPrefix(err.Error(), "requires ") {
-		err = &penstock.Error{Code: penstock.Invalid, Msg: err.Error(), Hint: "'penstock --help' lists the commands"}
-	}
+	err = usageError(cmd, err)
 	showError(errs, err)
 	return penstock.InfoOf(err).Exit
 }
@@ -113,21 +111,6 @@ func Run(ctx context.Context, root *cobra.Command, args []string, errs io.Writer
 type exitError struct{ status int }
 
 func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
-
-// showError prints each error of a joined one with its place and hint.
-func showError(w io.Writer, err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range joined.Unwrap() {
-			showError(w, one)
-		}
-		return
-	}
-	fmt.Fprintf(w, "penstock: error: %s\n", err)
-	var e *penstock.Error
-	if errors.As(err, &e) && e.Hint != "" {
-		fmt.Fprintf(w, "penstock: hint: %s\n", e.Hint)
-	}
-}
 
 // client makes the client that flags, environment and the dev server's file
 // give, in that order.

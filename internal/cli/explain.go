@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,6 @@ func (s *session) showExplanation(x v1.Explanation) {
 		fmt.Fprintf(s.Out, "FIX   %s\n      %s\n", f.Command, f.Effect)
 	}
 	for _, e := range x.Events {
-		fmt.Fprintf(s.Out, "      %s  %s  %s\n", e.At.Local().Format("15:04:05"), e.Reason, e.Message)
+		fmt.Fprintf(s.Out, "      %s  %s  %s\n", e.At.Local().Format("15:04:05"), e.Reason, strings.TrimPrefix(e.Message, e.Reason+": "))
 	}
 }

@@ -183,7 +183,11 @@ func detail(o v1.Object) (string, error) {
 		return strings.Join(parts, " "), err
 	case penstock.KindPool:
 		p, err := v1.As[v1.PoolSpec, v1.PoolStatus](o)
-		return fmt.Sprintf("%d nodes, %s", len(p.Status.Nodes), resources(p.Status.Capacity)), err
+		nodes := "1 node"
+		if n := len(p.Status.Nodes); n != 1 {
+			nodes = fmt.Sprintf("%d nodes", n)
+		}
+		return nodes + ", " + resources(p.Status.Capacity), err
 	case penstock.KindMonitor:
 		m, err := v1.As[v1.MonitorSpec, v1.MonitorStatus](o)
 		var parts []string

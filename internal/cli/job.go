@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -48,7 +50,7 @@ func (s *session) runCommand() *cobra.Command {
 
 func (s *session) adHocJob(name, class string, replicas int, dir string, command, amounts, env []string) (v1.Job, error) {
 	if name == "" {
-		name = "run-" + time.Now().UTC().Format("20060102-150405")
+		name = runName(command[0], time.Now().UTC())
 	}
 	environment, err := parsePairs(env)
 	if err != nil {
@@ -66,9 +68,21 @@ func (s *session) adHocJob(name, class string, replicas int, dir string, command
 		Metadata: v1.Metadata{Project: s.projectName(), Name: name},
 		Spec: v1.JobSpec{
 			Class: penstock.Class(class),
-			Tasks: []v1.TaskSet{{Name: "task", Replicas: replicas, Command: command, Env: environment, Resources: want, Dir: dir}},
+			Tasks: []v1.TaskSet{{Name: "main", Replicas: replicas, Command: command, Env: environment, Resources: want, Dir: dir}},
 		},
 	}, nil
+}
+
+// runName is the program and the time, with letters that tell apart what starts
+// in the same second.
+func runName(program string, at time.Time) string {
+	base := strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(filepath.Base(program))), "-")
+	return strings.Trim(base[:min(len(base), 20)], "-") + at.Format("-0102-150405-") + strings.ToLower(rand.Text()[:4])
 }
 
 func (s *session) run(ctx context.Context, job v1.Job, detach bool) error {

@@ -14,9 +14,8 @@ import (
 )
 
 func (s *session) modelCommand() *cobra.Command {
-	c := &cobra.Command{Use: "model", Short: "Versions, lineage, gates and aliases of models"}
-	c.AddCommand(s.modelListCommand(), s.modelShowCommand(), s.modelApproveCommand(), s.modelPromoteCommand(), s.modelHistoryCommand())
-	return c
+	return parent(&cobra.Command{Use: "model", Short: "Versions, lineage, gates and aliases of models"},
+		s.modelListCommand(), s.modelShowCommand(), s.modelApproveCommand(), s.modelPromoteCommand(), s.modelHistoryCommand())
 }
 
 func (s *session) modelListCommand() *cobra.Command {

@@ -13,9 +13,8 @@ import (
 )
 
 func (s *session) tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Access tokens and gateway keys"}
-	c.AddCommand(s.tokenCreateCommand(), s.tokenListCommand(), s.tokenRevokeCommand(), s.whoamiCommand())
-	return c
+	return parent(&cobra.Command{Use: "token", Short: "Access tokens and gateway keys"},
+		s.tokenCreateCommand(), s.tokenListCommand(), s.tokenRevokeCommand(), s.whoamiCommand())
 }
 
 func (s *session) tokenCreateCommand() *cobra.Command {
@@ -159,8 +158,7 @@ func (s *session) whoamiCommand() *cobra.Command {
 }
 
 func (s *session) auditCommand() *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "The audit log: every call, in a chain of hashes"}
-	c.AddCommand(&cobra.Command{
+	return parent(&cobra.Command{Use: "audit", Short: "The audit log: every call, in a chain of hashes"}, &cobra.Command{
 		Use: "verify", Short: "Check that no entry was changed, added or lost", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := s.client()
@@ -178,7 +176,6 @@ func (s *session) auditCommand() *cobra.Command {
 			return nil
 		},
 	}, s.auditListCommand())
-	return c
 }
 
 func (s *session) auditListCommand() *cobra.Command {
