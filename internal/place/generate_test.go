@@ -19,7 +19,7 @@ import (
 func states() *rapid.Generator[*snapshot.State] {
 	return rapid.Custom(func(t *rapid.T) *snapshot.State {
 		s := &snapshot.State{Now: time.Unix(1_700_000_000, 0).UTC(), Projects: map[string]snapshot.Project{}}
-		nodes := rapid.IntRange(0, 12).Draw(t, "nodes")
+		nodes := rapid.SampledFrom([]int{2, 1, 3, 4, 5, 7, 9, 12, 0}).Draw(t, "nodes")
 		for i := range nodes {
 			if i%5 == 0 {
 				s.Pools = append(s.Pools, snapshot.Pool{Name: fmt.Sprintf("pool-%d", len(s.Pools))})
@@ -30,9 +30,9 @@ func states() *rapid.Generator[*snapshot.State] {
 		for _, name := range []string{"p", "q", "r"} {
 			s.Projects[name] = snapshot.Project{Quota: quotas(t)}
 		}
-		s.Queue = jobs(t, "before", 6)
+		s.Queue = jobs(t, "before", 6, 14)
 		apply(s, Plan(s)) // what runs is what an earlier plan started
-		s.Queue = jobs(t, "job", 8)
+		s.Queue = jobs(t, "job", 4, 10)
 		return s
 	})
 }
@@ -48,15 +48,15 @@ func oneNode(t *rapid.T, name string) v1.Node {
 
 func quotas(t *rapid.T) v1.Quota {
 	return rapid.SampledFrom([]v1.Quota{
-		{},
+		{}, {}, {}, {},
 		{Nominal: penstock.Resources{"h100": 2000}, Borrow: penstock.Resources{"h100": 3000}},
 		{Nominal: penstock.Resources{"cpu": 6000, "a100": 1500}},
 		{Nominal: penstock.Resources{"cpu": 10000, "h100": 0, "a100": 4000}, Borrow: penstock.Resources{"a100": 1000}},
 	}).Draw(t, "quota")
 }
 
-func jobs(t *rapid.T, name string, most int) []snapshot.Job {
-	queue := make([]snapshot.Job, rapid.IntRange(0, most).Draw(t, name+"s"))
+func jobs(t *rapid.T, name string, least, most int) []snapshot.Job {
+	queue := make([]snapshot.Job, rapid.IntRange(least, most).Draw(t, name+"s"))
 	for i := range queue {
 		queue[i] = oneJob(t, fmt.Sprintf("%s-%d", name, i))
 	}
@@ -68,15 +68,15 @@ func oneJob(t *rapid.T, name string) snapshot.Job {
 	j := snapshot.Job{
 		UID: penstock.UID(name), Ref: penstock.Ref{Kind: penstock.KindJob, Project: project, Name: name},
 		Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
-		QueuedAt: time.Unix(1_700_000_000-60*rapid.Int64Range(0, 4).Draw(t, "waited"), 0).UTC(),
-		Pool:     rapid.SampledFrom([]string{"", "", "", "pool-0", "pool-1", "nowhere"}).Draw(t, "pool"),
-		Endless:  rapid.IntRange(0, 4).Draw(t, "endless") == 0,
+		QueuedAt: time.Unix(1_700_000_000-rapid.SampledFrom([]int64{180, 120, 119, 0}).Draw(t, "waited"), 0).UTC(),
+		Pool:     rapid.SampledFrom([]string{"", "", "", "", "", "", "pool-0", "pool-1", "nowhere"}).Draw(t, "pool"),
+		Endless:  rapid.IntRange(0, 4).Draw(t, "endless") == 4,
 	}
-	if rapid.IntRange(0, 9).Draw(t, "held") == 0 {
+	if rapid.IntRange(0, 9).Draw(t, "held") == 9 {
 		j.Held = []penstock.Reason{penstock.Because(penstock.DependencyUnmet, penstock.Wait, "waits for another")}
 	}
 	for i := range rapid.IntRange(1, 2).Draw(t, "sets") {
-		j.Sets = append(j.Sets, snapshot.Set{Name: fmt.Sprintf("set-%d", i), Count: rapid.IntRange(1, 4).Draw(t, "count"), Each: tasks(t)})
+		j.Sets = append(j.Sets, snapshot.Set{Name: fmt.Sprintf("set-%d", i), Count: rapid.SampledFrom([]int{4, 2, 1, 3}).Draw(t, "count"), Each: tasks(t)})
 	}
 	return j
 }
