@@ -54,11 +54,14 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
+// BenchmarkFixes explains a gang far back in the queue of a full fleet.
 func BenchmarkFixes(b *testing.B) {
-	s := crowd(10_000, 1)
+	s := crowd(3000, 1)
+	apply(s, Plan(s))
+	s.Queue = crowd(10_000, 1).Queue
 	waiting := penstock.UID("")
 	for _, d := range Plan(s) {
-		if d.Start == nil {
+		if d.Start == nil && d.Job.Sets[0].Count == 8 {
 			waiting = d.Job.UID
 		}
 	}

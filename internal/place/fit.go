@@ -112,7 +112,8 @@ func rank(name penstock.Resource) int {
 
 // fitDevices names the devices of a node that can carry the accelerators of one
 // task: untouched devices for whole ones, and for a fraction the device with
-// the least room that is enough.
+// the least room that is enough. Nobody holds one and a half: the half would
+// have to be told apart from the rest of the task.
 func fitDevices(view *snapshot.View, at snapshot.Slot, node *v1.Node, want penstock.Resources) ([]string, bool) {
 	var chosen []string
 	for _, name := range want.Names() {
@@ -124,6 +125,9 @@ func fitDevices(view *snapshot.View, at snapshot.Slot, node *v1.Node, want penst
 			return cmp.Or(cmp.Compare(view.DeviceFree(at, a.ID), view.DeviceFree(at, b.ID)), cmp.Compare(a.ID, b.ID))
 		})
 		left := want[name]
+		if left > 1000 && left%1000 != 0 {
+			return nil, false
+		}
 		for _, d := range devices {
 			if take := min(left, 1000); left > 0 && view.DeviceFree(at, d.ID) >= take {
 				chosen, left = append(chosen, d.ID), left-take

@@ -69,7 +69,7 @@ func newPlanner(s *snapshot.State) *planner {
 	nothing := &snapshot.State{Pools: s.Pools}
 	return &planner{
 		state: s, pools: inOrder(s.Pools), kept: map[hold]penstock.Ref{},
-		now: newFleet(s.View(), noCapacity), lasting: newFleet(lasting.View(), noCapacity), empty: newFleet(nothing.View(), tooLarge),
+		now: newFleet(s.View(), noCapacity), lasting: newFleet(lasting.View(), noCapacity), empty: newFleet(nothing.View(), neverFits),
 	}
 }
 
@@ -160,9 +160,6 @@ func (p *planner) allowed(job snapshot.Job) []snapshot.Pool {
 }
 
 func (p *planner) tryPool(g gang, pool snapshot.Pool) answer {
-	if reason, never := neverFits(g.job, pool); never {
-		return answer{reason: reason}
-	}
 	if a := p.empty.fit(g, pool); a.tasks == nil {
 		return a
 	}

@@ -20,8 +20,23 @@ func noPool(job snapshot.Job, pools []snapshot.Pool) penstock.Reason {
 	return penstock.Because(penstock.NoPool, penstock.Change, "there is no pool %q; pools: %s", job.Pool, strings.Join(names, ", "))
 }
 
-// neverFits says whether some task is larger than every node of the pool.
-func neverFits(job snapshot.Job, pool snapshot.Pool) (penstock.Reason, bool) {
+// neverFits is why a gang doesn't fit on an empty pool.
+func neverFits(job snapshot.Job, pool snapshot.Pool, _ *snapshot.View, short shortage) penstock.Reason {
+	if r, found := taskTooLarge(job, pool); found {
+		return r
+	}
+	r := penstock.Because(penstock.NeverFits, penstock.Change,
+		"the gang of %d tasks is larger than pool %s: %d fit on its %d nodes when nothing else runs",
+		size(job), pool.Name, short.placed, len(pool.Nodes))
+	if short.placed == 0 {
+		r = penstock.Because(penstock.NeverFits, penstock.Change, "no single node of pool %s has all that a %s task wants: %s",
+			pool.Name, short.set.Name, amounts(short.set.Each))
+	}
+	return r.With("want", int64(size(job))).With("fit", int64(short.placed))
+}
+
+// taskTooLarge looks for an amount that is larger than on every node.
+func taskTooLarge(job snapshot.Job, pool snapshot.Pool) (penstock.Reason, bool) {
 	for _, set := range job.Sets {
 		for _, name := range set.Each.Names() {
 			want, most := set.Each[name], penstock.Amount(0)
@@ -42,18 +57,6 @@ func neverFits(job snapshot.Job, pool snapshot.Pool) (penstock.Reason, bool) {
 		}
 	}
 	return penstock.Reason{}, false
-}
-
-// tooLarge is why a gang doesn't fit on an empty pool.
-func tooLarge(job snapshot.Job, pool snapshot.Pool, _ *snapshot.View, short shortage) penstock.Reason {
-	r := penstock.Because(penstock.NeverFits, penstock.Change,
-		"the gang of %d tasks is larger than pool %s: %d fit on its %d nodes when nothing else runs",
-		size(job), pool.Name, short.placed, len(pool.Nodes))
-	if short.placed == 0 {
-		r = penstock.Because(penstock.NeverFits, penstock.Change, "no single node of pool %s has all that a %s task wants: %s",
-			pool.Name, short.set.Name, amounts(short.set.Each))
-	}
-	return r.With("want", int64(size(job))).With("fit", int64(short.placed))
 }
 
 // noCapacity is why a gang doesn't fit now. Every task that did fit is still
