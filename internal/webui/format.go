@@ -48,22 +48,23 @@ func relative(now, t time.Time) string {
 func utc(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 // shownDecimals is how many decimals of an amount of money a table shows.
-const shownDecimals = 4
+const shownDecimals = 6
 
-// money is m rounded, half away from zero, to four decimals. Titles have the
+// money is m rounded, half away from zero, to six decimals. Titles have the
 // exact amount.
 func money(m penstock.Money) string {
-	const unit = penstock.Unit / 10_000
-	half := unit / 2
-	if m < 0 {
-		half = -half
+	const unit = penstock.Unit / 1_000_000
+	n, rest, sign := m/unit, m%unit, ""
+	switch {
+	case rest >= unit/2:
+		n++
+	case rest <= -unit/2:
+		n--
 	}
-	n := (m + half) / unit
-	sign := ""
 	if n < 0 {
 		sign, n = "−", -n
 	}
-	return fmt.Sprintf("%s%d.%0*d", sign, n/10_000, shownDecimals, n%10_000)
+	return fmt.Sprintf("%s%d.%0*d", sign, n/1_000_000, shownDecimals, n%1_000_000)
 }
 
 // count groups the digits of n by thousands, with thin spaces.

@@ -19,8 +19,9 @@ import (
 
 func TestMoneyIsRoundedOnlyForTheEye(t *testing.T) {
 	for m, want := range map[penstock.Money]string{
-		0: "0.0000", penstock.Unit: "1.0000", 49_999: "0.0000", 50_000: "0.0001", -50_000: "−0.0001", -49_999: "0.0000",
-		1_234_567_890_123: "1234.5679", 12*penstock.Unit + 5_000_000: "12.0050", -3 * penstock.Unit / 2: "−1.5000",
+		0: "0.000000", penstock.Unit: "1.000000", 499: "0.000000", 500: "0.000001", -500: "−0.000001", -499: "0.000000",
+		1_234_567_890_523: "1234.567891", 12*penstock.Unit + 5_000_000: "12.005000", -3 * penstock.Unit / 2: "−1.500000",
+		math.MaxInt64: "9223372036.854776", math.MinInt64: "−9223372036.854776",
 	} {
 		if got := money(m); got != want {
 			t.Errorf("%s shows as %s, want %s", m, got, want)

@@ -114,6 +114,7 @@ document.querySelectorAll("[data-plots]").forEach(follow);
 atEnd();
 document.body.addEventListener("htmx:afterSettle", atEnd);
 document.body.addEventListener("htmx:beforeRequest", (event) => {
-	const selected = !getSelection().isCollapsed; // a swap would take the selection away
-	if (document.hidden || selected) event.preventDefault();
+	// A swap would take away what the reader has marked, or moves a log that is being read.
+	const busy = !getSelection().isCollapsed || document.querySelector("pre.log:hover, pre.log:focus");
+	if (document.hidden || busy) event.preventDefault();
 });
