@@ -175,6 +175,10 @@ func registerModel(tx store.Tx, job v1.Job, a v1.Attempt, out v1.Output) (v1.Res
 	if err := create(tx, &version, penstock.PhaseScanning); err != nil {
 		return result, err
 	}
+	model.Status.Versions++
+	if err := save(tx, &model); err != nil {
+		return result, err
+	}
 	return result, linkLineage(tx, version.Metadata.UID, job)
 }
 

@@ -149,6 +149,9 @@ func TestTheWholeWorkflow(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		v := p.versions()[0]
+		if m, err := v1.As[v1.ModelSpec, v1.ModelStatus](p.find(penstock.KindModel, "tiny")); err != nil || m.Status.Versions != 1 {
+			t.Errorf("the model counts %d versions: %v", m.Status.Versions, err)
+		}
 		l := v.Spec.Lineage
 		if v.Metadata.Phase != penstock.PhaseReady || l.Job != "train" || l.Step != 10 || l.Checkpoint == "" || l.Datasets[0].Digest != train.Status.Inputs[0].Digest || l.Author != "ann" {
 			t.Errorf("version %s has lineage %+v", v.Metadata.Phase, l)
