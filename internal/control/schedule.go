@@ -207,7 +207,11 @@ func wait(tx store.Tx, job v1.Job, reasons []penstock.Reason) error {
 	if err := save(tx, &job); err != nil || !news {
 		return err
 	}
-	return event(tx, job.Kind, job.Metadata, string(reasons[0].Code), penstock.Join(reasons))
+	said := make([]string, len(reasons))
+	for i, r := range reasons {
+		said[i] = r.Message
+	}
+	return event(tx, job.Kind, job.Metadata, string(reasons[0].Code), strings.Join(said, "; "))
 }
 
 // sameReasons compares codes and figures; the words may count seconds.
