@@ -183,7 +183,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &penstock.Error{Code: penstock.Busy, Msg: address + " is taken by another program", Hint: "name another with --listen, or port 0 for any free one", Err: err}
+		return nil, &penstock.Error{Code: penstock.Busy, Msg: address + " is taken by another program", Hint: "name another with --listen, or port 0 for any free one"}
 	case err != nil:
 		return nil, &penstock.Error{Code: penstock.Invalid, Msg: "can't listen on " + address, Err: err}
 	}

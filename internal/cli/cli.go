@@ -123,7 +123,7 @@ func (s *session) client() (*client.Client, error) {
 	if s.tokenFile != "" {
 		b, err := os.ReadFile(s.tokenFile)
 		if err != nil {
-			return nil, &penstock.Error{Code: penstock.NotFound, Msg: "the token file can't be read", Err: err}
+			return nil, &penstock.Error{Code: penstock.NotFound, Where: s.tokenFile, Msg: "the token file can't be read", Err: err}
 		}
 		c.Token = strings.TrimSpace(string(b))
 	}

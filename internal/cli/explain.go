@@ -46,7 +46,7 @@ The last column says who can do something: wait, change (you), ask (somebody wit
 }
 
 func (s *session) showExplanation(x v1.Explanation) {
-	fmt.Fprintf(s.Out, "%s   %s %s   %s\n", x.Ref, x.Phase, span(time.Since(x.Since)), x.Wants)
+	fmt.Fprintln(s.Out, strings.TrimSpace(fmt.Sprintf("%s   %s %s   %s", x.Ref, x.Phase, span(time.Since(x.Since)), x.Wants)))
 	for _, r := range x.Reasons {
 		fmt.Fprintf(s.Out, "WHY   %-16s %s   [%s]\n", r.Code, r.Message, r.Class)
 	}

@@ -160,6 +160,9 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		a, err = s.attemptOf(r.Context(), ref, attempt)
 	}
+	if n := len(a.Spec.Tasks); err == nil && rank >= n {
+		err = &penstock.Error{Code: penstock.NotFound, Where: ref.String(), Msg: fmt.Sprintf("there is no rank %d in a gang of %d", rank, n), Hint: "ranks count from 0"}
+	}
 	if err != nil {
 		s.refuse(w, err)
 		return
