@@ -119,7 +119,10 @@ func (s *session) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client.Client{Base: first(s.server, s.Getenv("PENSTOCK_SERVER"), found.Server), Token: first(s.Getenv("PENSTOCK_TOKEN"), found.Token)}
+	c := &client.Client{Base: first(s.server, s.Getenv("PENSTOCK_SERVER"), found.Server), Token: s.Getenv("PENSTOCK_TOKEN")}
+	if c.Token == "" && c.Base == found.Server { // the dev server's token is for no other server
+		c.Token = found.Token
+	}
 	if s.tokenFile != "" {
 		b, err := os.ReadFile(s.tokenFile)
 		if err != nil {

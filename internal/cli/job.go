@@ -82,7 +82,7 @@ func runName(program string, at time.Time) string {
 		}
 		return '-'
 	}, strings.ToLower(filepath.Base(program))), "-")
-	return strings.Trim(base[:min(len(base), 20)], "-") + at.Format("-0102-150405-") + strings.ToLower(rand.Text()[:4])
+	return strings.Trim(base[:min(len(base), 20)]+at.Format("-0102-150405-")+strings.ToLower(rand.Text()[:4]), "-")
 }
 
 func (s *session) run(ctx context.Context, job v1.Job, detach bool) error {
