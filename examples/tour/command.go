@@ -68,8 +68,8 @@ func (t *tour) refused(ctx context.Context, want int, as string, args ...string)
 	if err != nil {
 		return "", err
 	}
-	t.check(status == want, "'penstock %s' by %s is refused with exit status %d, of %d wanted", strings.Join(args[:2], " "), as, status, want)
-	return said, nil
+	t.check(status == want, "%s is refused: 'penstock %s' ends with status %d", as, t.shorten(args), status)
+	return strings.TrimPrefix(said, "penstock: error: "), nil
 }
 
 func (t *tour) call(ctx context.Context, as string, args []string) (out, said string, status int, err error) {

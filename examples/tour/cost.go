@@ -29,9 +29,10 @@ func (t *tour) cost(ctx context.Context) error {
 			total = r.Total
 		}
 		t.check(sum == r.Total && r.Total == total, "by %s: %d lines and %s idle sum to %s, the total of %s %s", by, len(r.Lines), r.Idle, sum, r.Total, r.Currency)
-		t.check(len(r.Imbalances) == 0, "nothing was held that isn't there (%d such places)", len(r.Imbalances))
 		t.report.Costs = append(t.report.Costs, r)
 	}
+	places := t.report.Costs[0].Imbalances
+	t.check(len(places) == 0, "nothing was held that isn't there (%d such places)", len(places))
 	t.checkBill(t.report.Costs[0])
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,56 +23,72 @@ func (t *tour) leave(ctx context.Context) error {
 	if err := t.quiet(ctx, root, &record, args...); err != nil {
 		return err
 	}
-	t.tellRecord(record)
-	kept := map[penstock.Ref]string{}
-	for _, r := range record {
-		for _, k := range r.Kept {
-			kept[k.Ref] = k.Why
-		}
-	}
-	version := ref(penstock.KindModelVersion, "tiny-go-"+t.version.Short())
-	for _, evidence := range []penstock.Ref{
-		version, ref(penstock.KindJob, "train"), ref(penstock.KindDatasetVersion, "go-"+t.dataset.Short()),
-	} {
-		t.check(kept[evidence] != "", "%s is kept: %s", evidence, kept[evidence])
-	}
+	kept, gone := sortOut(record)
+	stays := t.evidence()
 	if t.After != keep {
-		if err := t.checkGone(ctx); err != nil {
+		left, err := t.settle(ctx, stays)
+		if err != nil {
 			return err
 		}
+		for _, at := range slices.Sorted(maps.Keys(kept)) {
+			if !slices.Contains(left, at) { // it was kept for something that went later
+				gone = append(gone, at)
+				delete(kept, at)
+			}
+		}
 	}
+	for _, at := range slices.Sorted(maps.Keys(kept)) {
+		t.report.Kept = append(t.report.Kept, stay{at, kept[at]})
+	}
+	t.report.Gone = gone
+	for _, at := range stays {
+		t.check(kept[at] != "", "%s is kept: %s", at, kept[at])
+	}
+	t.check(len(gone) > 0, "%d other objects go, none of which is evidence", len(gone))
 	return t.checkAudit(ctx)
 }
 
-// tellRecord prints the record and keeps it for the report.
-func (t *tour) tellRecord(record []v1.Retirement) {
-	seen := map[string]bool{}
-	for _, r := range record {
-		for _, gone := range append(r.Deleted, r.Waiting...) {
-			if !seen[gone.String()] {
-				t.report.Gone = append(t.report.Gone, gone.String())
-			}
-			seen[gone.String()] = true
-		}
-		for _, k := range r.Kept {
-			if !seen[k.Ref.String()] {
-				t.report.Kept = append(t.report.Kept, k)
-				t.output(fmt.Sprintf("%s\tkept: %s", k.Ref, k.Why), "")
-			}
-			seen[k.Ref.String()] = true
-		}
+// stay is an object that outlives its deletion, and why.
+type stay struct{ Ref, Why string }
+
+// evidence is what must stay: what was in production, and all it came from.
+func (t *tour) evidence() []string {
+	refs := []penstock.Ref{
+		ref(penstock.KindModelVersion, "tiny-go-"+t.version.Short()), ref(penstock.KindModel, "tiny-go"), ref(penstock.KindJob, "train"),
+		ref(penstock.KindDatasetVersion, "go-"+t.dataset.Short()), ref(penstock.KindDataset, "go"), ref(penstock.KindJob, "go-prepare-1"),
 	}
-	t.tell("%d objects go, %d stay", len(t.report.Gone), len(t.report.Kept))
+	names := []string{penstock.Ref{Kind: penstock.KindProject, Name: project}.String()}
+	for _, r := range refs {
+		names = append(names, r.String())
+	}
+	return names
 }
 
-// checkGone waits until nothing is left but what is kept as evidence.
-func (t *tour) checkGone(ctx context.Context) error {
+// sortOut takes a record apart: what is kept for now, with the reason, and what goes.
+func sortOut(record []v1.Retirement) (kept map[string]string, gone []string) {
+	kept = map[string]string{}
+	for _, r := range record {
+		for _, k := range r.Kept {
+			kept[k.Ref.String()] = k.Why
+		}
+	}
+	for _, r := range record {
+		for _, g := range append(r.Deleted, r.Waiting...) {
+			if kept[g.String()] == "" && !slices.Contains(gone, g.String()) {
+				gone = append(gone, g.String())
+			}
+		}
+	}
+	return kept, gone
+}
+
+// settle waits until nothing is left but what must stay, and gives what is left.
+func (t *tour) settle(ctx context.Context, stays []string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var left []string
-	err := t.until(ctx, "everything but evidence is gone", func() (bool, error) {
-		left = nil
-		kept := 0
+	err := t.until(ctx, "only evidence is left", func() (bool, error) {
+		left = []string{stays[0]} // the project, in which the others are
 		for _, kind := range penstock.Kinds() {
 			if kind.Global() {
 				continue
@@ -80,20 +97,16 @@ func (t *tour) checkGone(ctx context.Context) error {
 			if err != nil {
 				return false, err
 			}
-			kept += len(objects)
 			for _, o := range objects {
-				if o.Metadata.Labels["retired"] == "" {
-					left = append(left, o.Ref().String())
-				}
+				left = append(left, o.Ref().String())
 			}
 		}
-		return len(left) == 0 && kept > 0, nil
+		return len(left) <= len(stays), nil
 	})
 	if err != nil {
-		return fmt.Errorf("%w; left are %v", err, left)
+		return nil, fmt.Errorf("%w; left are %v", err, left)
 	}
-	t.check(!slices.Contains(left, "endpoint/tour/chat"), "nothing else is left of the project, and nothing runs")
-	return nil
+	return left, nil
 }
 
 // checkAudit looks for the tour's refusals in the log, and verifies its chain.

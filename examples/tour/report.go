@@ -33,7 +33,7 @@ type report struct {
 	Drift     v1.MonitorStatus
 	Retrained string
 	Gone      []string
-	Kept      []v1.Kept
+	Kept      []stay
 }
 
 // told is one step that was taken.

@@ -76,10 +76,14 @@ type kill struct {
 }
 
 // ripe says whether a kill now shows something: two checkpoints stand, and
-// there is work after them to lose.
+// there is work after them to lose; some steps of it, unless that is long in
+// coming.
 func ripe(s sight, p pace) bool {
-	return s.job.Status.Attempt == 1 && s.job.Metadata.Phase == penstock.PhaseRunning &&
-		len(s.saved) > 0 && s.saved[0].Step >= int64(2*p.Every) && s.step() > s.saved[0].Step
+	if s.job.Status.Attempt != 1 || s.job.Metadata.Phase != penstock.PhaseRunning || len(s.saved) == 0 {
+		return false
+	}
+	lost, patient := s.step()-s.saved[0].Step, s.saved[0].Step < int64(4*p.Every)
+	return s.saved[0].Step >= int64(2*p.Every) && (lost >= 4 || lost > 0 && !patient)
 }
 
 // killWorker kills one worker's process, not its agent.
