@@ -112,8 +112,11 @@ type MetricsOut struct {
 // Retries bounds how often a job starts again after a task failed. A reclaimed
 // or lost attempt doesn't count.
 type Retries struct {
-	Max     int      `json:"max,omitempty"`    // 0 to 100
-	Backoff Duration `json:"backoff,omitzero"` // before the second restart, then doubled up to 5m; the first is at once
+	Max int `json:"max,omitempty"` // 0 to 100
+	// Backoff is the pause before the second restart in a row, doubled before each
+	// one after it, up to 5m. The first is at once, and a row ends with an attempt
+	// that committed a checkpoint or ran for 5m.
+	Backoff Duration `json:"backoff,omitzero"`
 }
 
 // JobStatus is where the job stands.

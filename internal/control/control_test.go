@@ -2,10 +2,13 @@ package control_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +17,7 @@ import (
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/blob/fs"
+	"github.com/penstock/penstock/internal/checkpoint"
 	"github.com/penstock/penstock/internal/control"
 	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/sim"
@@ -236,6 +240,95 @@ func TestOneDeadWorkerRestartsTheWholeGangAndDoesNotCountAsFailure(t *testing.T)
 			if job.Status.Attempt != 2 || job.Status.Failures != 0 {
 				t.Errorf("%s: %d attempts, %d failures; want 2 and 0", name, job.Status.Attempt, job.Status.Failures)
 			}
+		}
+		p.check()
+	})
+}
+
+// The others of a gang fail at once for want of the one that was killed, and are
+// heard of first.
+func TestAGangThatFailsForWantOfALostTaskIsLostAndHasNotFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlant(t, 4000)
+		for name, kill := range map[string]func(penstock.UID, int) error{"worker": p.fleet.Kill, "agent": p.fleet.KillAgent} {
+			for _, rank := range []int{0, 1} {
+				name := fmt.Sprint(name, rank)
+				p.apply(penstock.KindJob, "lab", name, gang(2, 1000, map[string]string{sim.RunFor: "2m", sim.NeedsPeers: "true"}))
+				p.until(name, penstock.PhaseRunning, time.Minute)
+				if err := kill(p.fleet.Live()[0], rank); err != nil {
+					t.Fatal(err)
+				}
+				job := p.until(name, penstock.PhaseSucceeded, 10*time.Minute)
+				if job.Status.Attempt != 2 || job.Status.Failures != 0 {
+					t.Errorf("%s: %d attempts, %d failures; want 2 and 0", name, job.Status.Attempt, job.Status.Failures)
+				}
+			}
+		}
+		p.check()
+	})
+}
+
+// runningAttempt waits until the job's attempt of that number runs, and says how
+// long that took.
+func (p *plant) runningAttempt(name string, number int) time.Duration {
+	p.t.Helper()
+	began := time.Now()
+	for time.Since(began) < time.Hour {
+		if job := p.job(name); job.Metadata.Phase == penstock.PhaseRunning && job.Status.Attempt == number {
+			return time.Since(began)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	p.t.Fatalf("attempt %d of %s did not start within an hour", number, name)
+	return 0
+}
+
+// commitStep stores a checkpoint as an agent does.
+func (p *plant) commitStep(job v1.Job, step int64) {
+	p.t.Helper()
+	content := fmt.Sprint("step ", step)
+	sum := sha256.Sum256([]byte(content))
+	file := v1.File{Path: "state", Size: int64(len(content)), Digest: penstock.DigestOf(sum[:])}
+	if err := p.blobs.Put(p.t.Context(), file.Digest, strings.NewReader(content)); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.store.Update(p.t.Context(), func(tx store.Tx) error {
+		return tx.CommitCheckpoint(v1.Checkpoint{
+			Job: job.Metadata.UID, Step: step, Attempt: job.Status.Attempt, Files: []v1.File{file}, Digest: checkpoint.Digest([]v1.File{file}),
+		})
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestWorkThatGetsOnBetweenLossesRestartsAtOnceAndOtherWorkEverLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlant(t, 1000)
+		for name, getOn := range map[string]func(job v1.Job, i int){
+			"commits": func(job v1.Job, i int) { p.commitStep(job, int64(i)) },
+			"lasts":   func(v1.Job, int) { time.Sleep(6 * time.Minute) },
+			"stuck":   func(v1.Job, int) {},
+		} {
+			p.apply(penstock.KindJob, "lab", name, gang(1, 1000, map[string]string{sim.RunFor: "10h"}))
+			var waits []time.Duration
+			for i := range 7 {
+				waits = append(waits, p.runningAttempt(name, i+1))
+				getOn(p.job(name), i)
+				if err := p.fleet.Kill(p.fleet.Live()[0], 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// 0, 1, 2, 4, 8, 16 s before the restarts.
+			if last := waits[6]; name == "stuck" && (last < 16*time.Second || last > 24*time.Second) {
+				t.Errorf("%s waited %v", name, waits)
+			}
+			if longest := slices.Max(waits); name != "stuck" && longest > 5*time.Second {
+				t.Errorf("%s waited %v", name, waits)
+			}
+			if _, err := p.server.Stop(t.Context(), "ann", p.job(name).Ref()); err != nil {
+				t.Fatal(err)
+			}
+			p.until(name, penstock.PhaseStopped, time.Minute)
 		}
 		p.check()
 	})

@@ -265,11 +265,11 @@ func (c *Control) stopAttempts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		grace, err := c.graceOf(ctx, a)
+		given, err := c.graceOf(ctx, a)
 		if err != nil {
 			return err
 		}
-		if err := executor.Stop(ctx, a.Metadata.UID, grace); err != nil {
+		if err := executor.Stop(ctx, a.Metadata.UID, given); err != nil {
 			return fmt.Errorf("stop %s: %w", a.Ref(), err)
 		}
 	}
@@ -281,13 +281,19 @@ func (c *Control) stopAttempts(ctx context.Context) error {
 const defaultGrace = 30 * time.Second
 
 func (c *Control) graceOf(ctx context.Context, a v1.Attempt) (time.Duration, error) {
-	grace := defaultGrace
+	given := defaultGrace
 	err := c.Store.View(ctx, func(tx store.Tx) error {
 		_, job, err := loadAttempt(tx, a.Ref())
-		if job.Spec.Grace > 0 {
-			grace = time.Duration(job.Spec.Grace)
-		}
+		given = grace(job)
 		return err
 	})
-	return grace, err
+	return given, err
+}
+
+// grace is how long a job's tasks have from SIGTERM to SIGKILL.
+func grace(job v1.Job) time.Duration {
+	if job.Spec.Grace > 0 {
+		return time.Duration(job.Spec.Grace)
+	}
+	return defaultGrace
 }

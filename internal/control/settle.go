@@ -35,7 +35,7 @@ func (c *Control) settleAttempt(ctx context.Context, ref penstock.Ref) error {
 	// What the outputs hold is read before the transaction: it may be large.
 	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
 		a, job, err := loadAttempt(tx, ref)
-		if err == nil && allEnded(a) && failure(a) == nil {
+		if err == nil && allEnded(a) && failure(a, job) == nil {
 			outputs, err = c.readOutputs(ctx, tx, job, a)
 		}
 		return err
@@ -76,12 +76,18 @@ func allEnded(a v1.Attempt) bool {
 	return true
 }
 
-// failure is why the gang can't succeed, or nil. The task that ended first
-// tells it: the others usually fail because of that one.
-func failure(a v1.Attempt) *penstock.Reason {
+// failure is why the gang can't succeed, or nil. A task that was lost tells it:
+// the others fail for want of it, often before anybody knows that it is gone.
+// Without one, the task that ended first tells it, for the same reason.
+func failure(a v1.Attempt, job v1.Job) *penstock.Reason {
 	var first *v1.TaskStatus
 	for i, t := range a.Status.Tasks {
-		if ended(t) && (t.State != "exited" || t.ExitCode != 0 || t.Signal != "") && (first == nil || t.Ended.Before(first.Ended)) {
+		if !ended(t) || t.State == "exited" && t.ExitCode == 0 && t.Signal == "" {
+			continue
+		}
+		lost := first != nil && wasLost(t, a, job) && !wasLost(*first, a, job)
+		earlier := first != nil && wasLost(t, a, job) == wasLost(*first, a, job) && t.Ended.Before(first.Ended)
+		if first == nil || lost || earlier {
 			first = &a.Status.Tasks[i]
 		}
 	}
@@ -90,6 +96,13 @@ func failure(a v1.Attempt) *penstock.Reason {
 	}
 	r := taskFailure(*first)
 	return &r
+}
+
+// wasLost: its agent is gone, or somebody else than its agent killed the
+// command. Agents kill what was told to end and still runs when its grace is over.
+func wasLost(t v1.TaskStatus, a v1.Attempt, job v1.Job) bool {
+	overdue := !a.Status.StopSent.IsZero() && !t.Ended.Before(a.Status.StopSent.Add(grace(job)))
+	return t.State == "gone" || t.State == "exited" && t.Signal == "SIGKILL" && !t.OverMemory && !overdue
 }
 
 func taskFailure(t v1.TaskStatus) penstock.Reason {
@@ -117,7 +130,7 @@ func breakGang(tx store.Tx, a v1.Attempt, job v1.Job) error {
 	if a.Metadata.Phase == penstock.PhaseStopping {
 		return nil
 	}
-	why := failure(a)
+	why := failure(a, job)
 	if d := time.Duration(job.Spec.Deadline); why == nil && d > 0 && after(now(), a.Status.StartedAt.Add(d)) && !a.Status.StartedAt.IsZero() {
 		r := penstock.Because(penstock.DeadlinePassed, penstock.Change, "attempt %d ran longer than its deadline of %s", a.Spec.Number, d)
 		why = &r
@@ -125,15 +138,16 @@ func breakGang(tx store.Tx, a v1.Attempt, job v1.Job) error {
 	if why == nil {
 		return nil
 	}
-	a.Status.Stop = why
+	a.Status.Stop, a.Status.StopSent = why, now()
 	return move(tx, &a, penstock.PhaseStopping, string(why.Code), why.Message)
 }
 
 // endAttempt gives attempt and job their next phase.
 func endAttempt(tx store.Tx, a v1.Attempt, job v1.Job, outputs *harvest) error {
 	why := a.Status.Stop
-	if why == nil {
-		why = failure(a)
+	// What a gang was stopped for may turn out to be the consequence of a loss.
+	if why == nil || attemptPhase(why) == penstock.PhaseFailed && why.Code != penstock.DeadlinePassed {
+		why = failure(a, job)
 	}
 	if why == nil && outputs != nil && outputs.problem != nil {
 		why = outputs.problem
@@ -189,7 +203,11 @@ func nextJobPhase(tx store.Tx, job v1.Job, a v1.Attempt, ended penstock.Phase, w
 			return endJob(tx, job, penstock.PhaseFailed, *why)
 		}
 	}
-	pause := backoff(job, a.Spec.Number)
+	restarts, err := fruitless(tx, job, a)
+	if err != nil {
+		return err
+	}
+	pause := backoff(job, restarts)
 	job.Status.NotBefore, job.Status.QueuedAt = now().Add(pause), now()
 	job.Status.Reasons = []penstock.Reason{*why}
 	return move(tx, &job, penstock.PhaseQueued, "Requeued", fmt.Sprintf("attempt %d: %s; starts again in %s at the earliest", a.Spec.Number, why.Message, pause))
@@ -200,14 +218,49 @@ func fatal(r penstock.Reason) bool {
 	return r.Code == penstock.DeadlinePassed || r.Code == penstock.PreparingFailed
 }
 
+const (
+	// longest is the longest pause before a restart.
+	longest = 5 * time.Minute
+	// mostFruitless is how many attempts are looked at: more would not make the
+	// pause any longer.
+	mostFruitless = 12
+)
+
+// fruitless counts the newest attempts in a row that came to nothing: they
+// committed no step beyond the one they began with, and ended soon. Work that
+// gets on between its losses isn't made to wait for them.
+func fruitless(tx store.Tx, job v1.Job, a v1.Attempt) (int, error) {
+	have, err := tx.Checkpoints(job.Metadata.UID)
+	if err != nil {
+		return 0, err
+	}
+	step := int64(-1)
+	if len(have) > 0 {
+		step = have[0].Step
+	}
+	for n := 0; ; n++ {
+		ran := a.Status.EndedAt.Sub(a.Status.StartedAt)
+		if a.Spec.Step < step || !a.Status.StartedAt.IsZero() && ran >= longest || n == mostFruitless {
+			return n, nil
+		}
+		before := penstock.Ref{Kind: penstock.KindAttempt, Project: job.Metadata.Project, Name: fmt.Sprintf("%s-%d", job.Metadata.Name, a.Spec.Number-1)}
+		switch a, err = load[v1.AttemptSpec, v1.AttemptStatus](tx, before); {
+		case penstock.CodeOf(err) == penstock.NotFound:
+			return n + 1, nil
+		case err != nil:
+			return 0, err
+		}
+	}
+}
+
 // backoff doubles from the job's own pause, or from 1 s, up to 5 minutes; the
-// first restart is at once.
-func backoff(job v1.Job, attempt int) time.Duration {
-	if attempt <= 1 {
+// first restart is at once, and so is one after an attempt that got on.
+func backoff(job v1.Job, fruitless int) time.Duration {
+	if fruitless <= 1 {
 		return 0
 	}
 	step := max(time.Duration(job.Spec.Retries.Backoff), time.Second)
-	return min(step<<min(attempt-2, 10), 5*time.Minute)
+	return min(step<<min(fruitless-2, 10), longest)
 }
 
 func endJob(tx store.Tx, job v1.Job, to penstock.Phase, why penstock.Reason) error {
@@ -232,6 +285,7 @@ var outcomes = map[penstock.Phase]string{
 
 func usageOf(a v1.Attempt, job v1.Job, to time.Time, outcome string) []store.Usage {
 	var uses []store.Usage
+	labels := withLabel(job.Metadata.Labels, "class", string(job.Status.Class))
 	for _, t := range a.Spec.Tasks {
 		for _, name := range t.Resources.Names() {
 			if t.Resources[name] == 0 {
@@ -241,7 +295,7 @@ func usageOf(a v1.Attempt, job v1.Job, to time.Time, outcome string) []store.Usa
 				ID: fmt.Sprintf("%s/%d/%s", a.Metadata.UID, t.Rank, name), Project: a.Metadata.Project, Job: a.Spec.JobUID,
 				JobName: a.Spec.Job, Attempt: a.Spec.Number, Rank: t.Rank, Pool: a.Spec.Pool, Node: t.Node,
 				Resource: name, Amount: t.Resources[name], From: a.Metadata.CreatedAt, To: to,
-				Labels: job.Metadata.Labels, Outcome: outcome,
+				Labels: labels, Outcome: outcome,
 			})
 		}
 	}

@@ -27,6 +27,9 @@ const (
 	ExitCode = "exit_code"
 	// FailFirst is how many attempts end with exit code 1 before one succeeds.
 	FailFirst = "fail_first"
+	// NeedsPeers makes a task end with exit code 1 as soon as another task of its
+	// gang is killed, as collective libraries do, if it is "true".
+	NeedsPeers = "needs_peers"
 )
 
 // Report hands an agent's reports to the server; it fails while that is away.
@@ -102,6 +105,7 @@ const (
 	terminated ending = "SIGTERM"
 	killed     ending = "SIGKILL"
 	agentDead  ending = "the agent was killed"
+	bereft     ending = "a peer is gone"
 )
 
 // live is the life of one task and its agent.
@@ -117,12 +121,15 @@ func (f *Fleet) live(ctx context.Context, t *task) {
 		case <-time.After(behaviour(t.order, RunFor)):
 			exit.Code = exitCode(t.order)
 		case <-ctx.Done():
-			cause, _ := context.Cause(ctx).(ending)
-			if cause == agentDead {
+			switch cause, _ := context.Cause(ctx).(ending); cause {
+			case agentDead:
 				f.leave(t, string(agentDead))
 				return
+			case bereft:
+				exit.Code = 1
+			default:
+				exit.Code, exit.Signal = -1, string(cause)
 			}
-			exit.Code, exit.Signal = -1, string(cause)
 		}
 		f.tell(t, v1.Report{Exited: &exit})
 	}
@@ -189,8 +196,12 @@ func (f *Fleet) end(attempt penstock.UID, rank int, cause ending) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for key, t := range f.tasks {
-		if key.attempt == attempt && (rank < 0 || key.rank == rank) {
+		switch {
+		case key.attempt != attempt:
+		case rank < 0 || key.rank == rank:
 			t.cancel(cause)
+		case t.order.Parameters[NeedsPeers] == "true":
+			t.cancel(bereft)
 		}
 	}
 	return nil
