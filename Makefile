@@ -7,6 +7,8 @@ PYTHON := /usr/bin/python3
 RACE := ./internal/agent/... ./internal/checkpoint ./internal/control ./internal/feed ./internal/httpapi \
 	./internal/run/... ./internal/serve/... ./internal/store/... ./cmd/penstock-llama
 
+# Everything here wants the whole machine, and the demo builds after it installs.
+.NOTPARALLEL:
 .PHONY: help deps deps-test build demo test check race python tour bench clean
 
 help: ## list the targets

@@ -42,6 +42,11 @@ func (t *tour) data(ctx context.Context) error {
 		return err
 	}
 	t.check(strings.Contains(again, "unchanged"), "applying it again changes nothing")
+	return t.prepareTwin(ctx, manifest, first)
+}
+
+// prepareTwin makes a second dataset by the same recipe.
+func (t *tour) prepareTwin(ctx context.Context, manifest string, first v1.DatasetVersion) error {
 	text, err := os.ReadFile(manifest)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (t *tour) follow(ctx context.Context, name string, limit time.Duration, see
 	}
 	var last sight
 	err := t.until(ctx, name+" has ended", func() (over bool, err error) {
-		if last, err = t.look(ctx, name); err != nil {
+		if last, err = t.look(ctx, name, last); err != nil {
 			return false, err
 		}
 		bar.set(last)
@@ -43,24 +43,20 @@ func (t *tour) follow(ctx context.Context, name string, limit time.Duration, see
 	return last, err
 }
 
-func (t *tour) look(ctx context.Context, name string) (sight, error) {
-	var s sight
-	var err error
+// look sees what is new since the last look: each report of a task changes the job.
+func (t *tour) look(ctx context.Context, name string, last sight) (sight, error) {
 	at := ref(penstock.KindJob, name)
 	// The job is read first: what it says is in the points and checkpoints then.
-	if s.job, err = client.GetAs[v1.JobSpec, v1.JobStatus](ctx, t.api, at); err != nil {
-		return s, err
+	job, err := client.GetAs[v1.JobSpec, v1.JobStatus](ctx, t.api, at)
+	if err != nil || job.Metadata.Revision == last.job.Metadata.Revision {
+		return last, err
 	}
-	if s.points, err = t.api.Metrics(ctx, at); err != nil {
-		return s, err
+	points, err := t.api.Metrics(ctx, at)
+	if err != nil {
+		return last, err
 	}
-	s.saved, err = t.api.Checkpoints(ctx, at)
-	return s, err
-}
-
-// tell says what the tour does that no command does.
-func (n *narrator) tell(format string, args ...any) {
-	fmt.Fprintf(n.out, "   ! %s\n", fmt.Sprintf(format, args...))
+	saved, err := t.api.Checkpoints(ctx, at)
+	return sight{job, points, saved}, err
 }
 
 // bar shows progress: as a bar on a terminal, else as a line now and then.

@@ -20,6 +20,11 @@ func (n *narrator) begin(number int, title string) {
 	fmt.Fprintf(n.out, "\n%d  %s\n", number, title)
 }
 
+// tell says what the tour does that no command does.
+func (n *narrator) tell(format string, args ...any) {
+	fmt.Fprintf(n.out, "   ! %s\n", fmt.Sprintf(format, args...))
+}
+
 // command shows a command line and who runs it.
 func (n *narrator) command(as, args string) {
 	prompt := "$"
