@@ -50,10 +50,6 @@ func copyTour(t *testing.T) string {
 	if err := os.RemoveAll(filepath.Join(to, "code", "__pycache__")); err != nil {
 		t.Fatal(err)
 	}
-	goroot, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, changes := range edits {
 		b, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
@@ -66,12 +62,22 @@ func copyTour(t *testing.T) string {
 			}
 			text = strings.ReplaceAll(text, c[0], c[1])
 		}
-		text = strings.ReplaceAll(text, "$GOROOT", strings.TrimSpace(string(goroot)))
+		text = strings.ReplaceAll(text, "$GOROOT", goroot(t))
 		if err := os.WriteFile(filepath.Join(to, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return to
+}
+
+// goroot is where the Go standard library is: text enough, and the same each time.
+func goroot(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func ref(kind penstock.Kind, name string) penstock.Ref {
