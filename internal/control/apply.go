@@ -127,7 +127,7 @@ func prepareApply(tx store.Tx, o *v1.Object) error {
 	if o.Kind.Global() {
 		return nil
 	}
-	project, err := load[v1.ProjectSpec, v1.ProjectStatus](tx, penstock.Ref{Kind: penstock.KindProject, Name: o.Metadata.Project})
+	project, err := store.Load[v1.ProjectSpec, v1.ProjectStatus](tx, penstock.Ref{Kind: penstock.KindProject, Name: o.Metadata.Project})
 	if penstock.CodeOf(err) == penstock.NotFound {
 		return &penstock.Error{
 			Code: penstock.NotFound, Where: o.Ref().String(), Msg: fmt.Sprintf("there is no project %q", o.Metadata.Project),
@@ -148,7 +148,7 @@ func prepareApply(tx store.Tx, o *v1.Object) error {
 }
 
 func knownAccelerators(tx store.Tx) ([]penstock.Resource, error) {
-	pools, err := list[v1.PoolSpec, v1.PoolStatus](tx, store.Query{Kind: penstock.KindPool})
+	pools, err := store.LoadAll[v1.PoolSpec, v1.PoolStatus](tx, store.Query{Kind: penstock.KindPool})
 	if err != nil {
 		return nil, err
 	}

@@ -29,11 +29,7 @@ func costReport(tx store.Tx, window meter.Window) (meter.Report, error) {
 		return meter.Report{}, err
 	}
 	for _, a := range live {
-		o, err := tx.ByUID(a.Spec.JobUID)
-		if err != nil {
-			return meter.Report{}, err
-		}
-		job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
+		job, err := store.LoadUID[v1.JobSpec, v1.JobStatus](tx, a.Spec.JobUID)
 		if err != nil {
 			return meter.Report{}, err
 		}

@@ -19,7 +19,7 @@ func (c *Control) deriveDatasets(ctx context.Context) error {
 }
 
 func deriveDataset(tx store.Tx, ref penstock.Ref) error {
-	d, err := load[v1.DatasetSpec, v1.DatasetStatus](tx, ref)
+	d, err := store.Load[v1.DatasetSpec, v1.DatasetStatus](tx, ref)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func preparation(d v1.Dataset) (v1.Job, error) {
 
 // followPreparation moves the dataset on once its job has ended.
 func followPreparation(tx store.Tx, d v1.Dataset) error {
-	job, err := load[v1.JobSpec, v1.JobStatus](tx, penstock.Ref{Kind: penstock.KindJob, Project: d.Metadata.Project, Name: d.Status.Job})
+	job, err := store.Load[v1.JobSpec, v1.JobStatus](tx, penstock.Ref{Kind: penstock.KindJob, Project: d.Metadata.Project, Name: d.Status.Job})
 	switch {
 	case penstock.CodeOf(err) == penstock.NotFound:
 		return failDataset(tx, d, "job "+d.Status.Job+" was deleted")
@@ -89,7 +89,7 @@ func failDataset(tx store.Tx, d v1.Dataset, why string) error {
 // registerDataset adds an immutable version and makes it the dataset's newest.
 // The same content again is the same version.
 func registerDataset(tx store.Tx, job v1.Job, out v1.Output, spec v1.DatasetVersionSpec) (v1.Result, error) {
-	d, err := load[v1.DatasetSpec, v1.DatasetStatus](tx, penstock.Ref{Kind: penstock.KindDataset, Project: job.Metadata.Project, Name: out.Dataset})
+	d, err := store.Load[v1.DatasetSpec, v1.DatasetStatus](tx, penstock.Ref{Kind: penstock.KindDataset, Project: job.Metadata.Project, Name: out.Dataset})
 	if err != nil {
 		return v1.Result{}, err
 	}

@@ -20,7 +20,7 @@ func (c *Control) deriveEndpoints(ctx context.Context) error {
 }
 
 func deriveEndpoint(tx store.Tx, ref penstock.Ref) error {
-	e, err := load[v1.EndpointSpec, v1.EndpointStatus](tx, ref)
+	e, err := store.Load[v1.EndpointSpec, v1.EndpointStatus](tx, ref)
 	if err != nil || !e.Metadata.DeletedAt.IsZero() {
 		return err
 	}
@@ -123,7 +123,7 @@ func serveName(e v1.Endpoint, i int) string {
 }
 
 func serveJobs(tx store.Tx, e v1.Endpoint) ([]v1.Job, error) {
-	return list[v1.JobSpec, v1.JobStatus](tx, store.Query{
+	return store.LoadAll[v1.JobSpec, v1.JobStatus](tx, store.Query{
 		Kind: penstock.KindJob, Owner: e.Metadata.UID,
 		Phases: []penstock.Phase{penstock.PhasePending, penstock.PhaseQueued, penstock.PhaseStarting, penstock.PhaseRunning, penstock.PhaseStopping},
 	})
@@ -140,7 +140,7 @@ func replicasOf(tx store.Tx, jobs []v1.Job) ([]v1.Replica, error) {
 			}
 		}
 		if job.Metadata.Phase == penstock.PhaseRunning {
-			a, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, attemptRef(job))
+			a, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, attemptRef(job))
 			if err != nil {
 				return nil, err
 			}

@@ -58,7 +58,7 @@ func explainJob(tx store.Tx, o v1.Object, x *v1.Explanation) error {
 		x.Since = job.Status.QueuedAt
 		return explainWaiting(tx, job, x)
 	case penstock.PhaseStarting, penstock.PhaseRunning, penstock.PhaseStopping:
-		a, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, attemptRef(job))
+		a, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, attemptRef(job))
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func explainVersion(tx store.Tx, o v1.Object, x *v1.Explanation) error {
 	if err != nil {
 		return err
 	}
-	model, err := load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: o.Metadata.Project, Name: v.Spec.Model})
+	model, err := store.Load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: o.Metadata.Project, Name: v.Spec.Model})
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func pinInputs(tx store.Tx, job v1.Job) ([]v1.Input, error) {
 func findDatasetVersion(tx store.Tx, project string, d v1.DataRef) (v1.DatasetVersion, error) {
 	digest := d.Version
 	if digest == "" {
-		set, err := load[v1.DatasetSpec, v1.DatasetStatus](tx, penstock.Ref{Kind: penstock.KindDataset, Project: project, Name: d.Dataset})
+		set, err := store.Load[v1.DatasetSpec, v1.DatasetStatus](tx, penstock.Ref{Kind: penstock.KindDataset, Project: project, Name: d.Dataset})
 		if err != nil {
 			return v1.DatasetVersion{}, err
 		}
@@ -50,7 +50,7 @@ func findDatasetVersion(tx store.Tx, project string, d v1.DataRef) (v1.DatasetVe
 			return v1.DatasetVersion{}, &penstock.Error{Code: penstock.Pending, Msg: fmt.Sprintf("dataset %s has no version yet: it is %s", d.Dataset, set.Metadata.Phase)}
 		}
 	}
-	return load[v1.DatasetVersionSpec, struct{}](tx, penstock.Ref{
+	return store.Load[v1.DatasetVersionSpec, struct{}](tx, penstock.Ref{
 		Kind: penstock.KindDatasetVersion, Project: project, Name: registry.VersionName(d.Dataset, digest),
 	})
 }
@@ -63,7 +63,7 @@ func resolveModel(tx store.Tx, project, reference string) (v1.ModelVersion, erro
 	if err != nil {
 		return v1.ModelVersion{}, err
 	}
-	model, err := load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: project, Name: ref.Name})
+	model, err := store.Load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: project, Name: ref.Name})
 	if err != nil {
 		return v1.ModelVersion{}, err
 	}
@@ -94,7 +94,7 @@ func findModelVersion(tx store.Tx, model v1.Model, ref spec.ModelRef) (v1.ModelV
 	if err != nil {
 		return v1.ModelVersion{}, err
 	}
-	return load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, versionRef(model, digest))
+	return store.Load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, versionRef(model, digest))
 }
 
 func versionRef(model v1.Model, digest penstock.Digest) penstock.Ref {
@@ -103,5 +103,5 @@ func versionRef(model v1.Model, digest penstock.Digest) penstock.Ref {
 
 // listVersions gives a model's versions, oldest first.
 func listVersions(tx store.Tx, model v1.Model) ([]v1.ModelVersion, error) {
-	return list[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, store.Query{Kind: penstock.KindModelVersion, Owner: model.Metadata.UID})
+	return store.LoadAll[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, store.Query{Kind: penstock.KindModelVersion, Owner: model.Metadata.UID})
 }

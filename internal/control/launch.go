@@ -58,7 +58,7 @@ func (c *Control) launch(ctx context.Context, a v1.Attempt) error {
 func (c *Control) executorOf(ctx context.Context, a v1.Attempt) (run.Executor, error) {
 	var found run.Executor
 	err := c.Store.View(ctx, func(tx store.Tx) error {
-		pool, err := load[v1.PoolSpec, v1.PoolStatus](tx, penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
+		pool, err := store.Load[v1.PoolSpec, v1.PoolStatus](tx, penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
 		if err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (c *Control) failLaunch(ctx context.Context, a v1.Attempt, cause error) err
 	}
 	c.Log.Warn("attempt can't start", "attempt", a.Ref().String(), "error", cause)
 	return c.Store.Update(ctx, func(tx store.Tx) error {
-		a, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, a.Ref())
+		a, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, a.Ref())
 		if err != nil || a.Metadata.Phase.Final() {
 			return err
 		}
@@ -111,11 +111,7 @@ func publicMessage(err error) string {
 func (c *Control) orders(ctx context.Context, a v1.Attempt) ([]v1.Order, error) {
 	var orders []v1.Order
 	err := c.Store.Update(ctx, func(tx store.Tx) error {
-		o, err := tx.ByUID(a.Spec.JobUID)
-		if err != nil {
-			return err
-		}
-		job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
+		job, err := store.LoadUID[v1.JobSpec, v1.JobStatus](tx, a.Spec.JobUID)
 		if err != nil {
 			return err
 		}
@@ -150,7 +146,7 @@ func (c *Control) sharedOrder(tx store.Tx, job v1.Job, a v1.Attempt) (v1.Order, 
 		order.Outputs = append(order.Outputs, out.Name)
 	}
 	for _, name := range job.Spec.Secrets {
-		secret, err := load[v1.SecretSpec, v1.SecretStatus](tx, penstock.Ref{Kind: penstock.KindSecret, Project: job.Metadata.Project, Name: name})
+		secret, err := store.Load[v1.SecretSpec, v1.SecretStatus](tx, penstock.Ref{Kind: penstock.KindSecret, Project: job.Metadata.Project, Name: name})
 		if err != nil {
 			return order, err
 		}

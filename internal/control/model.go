@@ -150,7 +150,7 @@ func (h *harvest) register(tx store.Tx, job *v1.Job, a v1.Attempt) error {
 // registerModel adds an immutable version, invisible until it is scanned. The
 // same bytes again are the same version.
 func registerModel(tx store.Tx, job v1.Job, a v1.Attempt, out v1.Output) (v1.Result, error) {
-	model, err := load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: job.Metadata.Project, Name: out.Model})
+	model, err := store.Load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: job.Metadata.Project, Name: out.Model})
 	if err != nil {
 		return v1.Result{}, err
 	}
@@ -213,11 +213,7 @@ func recordEvaluation(tx store.Tx, job v1.Job, out v1.Output, metrics map[string
 		if in.Name != out.Metrics.Model || in.Kind != penstock.KindModelVersion {
 			continue
 		}
-		o, err := tx.ByUID(in.UID)
-		if err != nil {
-			return v1.Result{}, err
-		}
-		version, err := v1.As[v1.ModelVersionSpec, v1.ModelVersionStatus](o)
+		version, err := store.LoadUID[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, in.UID)
 		if err != nil {
 			return v1.Result{}, err
 		}
@@ -251,7 +247,7 @@ func figures(metrics map[string]float64) string {
 func (c *Control) scanVersions(ctx context.Context) error {
 	var fresh []v1.ModelVersion
 	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
-		fresh, err = list[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, store.Query{Kind: penstock.KindModelVersion, Phases: []penstock.Phase{penstock.PhaseScanning}})
+		fresh, err = store.LoadAll[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, store.Query{Kind: penstock.KindModelVersion, Phases: []penstock.Phase{penstock.PhaseScanning}})
 		return err
 	}); err != nil {
 		return err
@@ -275,7 +271,7 @@ func (c *Control) scanFiles(ctx context.Context, files []v1.File) v1.Scan {
 }
 
 func settleScan(tx store.Tx, ref penstock.Ref, verdict v1.Scan) error {
-	v, err := load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, ref)
+	v, err := store.Load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, ref)
 	if err != nil || v.Metadata.Phase != penstock.PhaseScanning {
 		return err
 	}
@@ -314,7 +310,7 @@ func (b *blobAt) ReadAt(p []byte, offset int64) (int, error) {
 func (c *Control) Approve(ctx context.Context, by string, version penstock.Ref, a v1.Approval) (v1.ModelVersion, error) {
 	var out v1.ModelVersion
 	err := c.Store.Update(ctx, func(tx store.Tx) error {
-		v, err := load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, version)
+		v, err := store.Load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, version)
 		if err != nil {
 			return err
 		}
@@ -337,11 +333,11 @@ func (c *Control) Approve(ctx context.Context, by string, version penstock.Ref, 
 func (c *Control) Promote(ctx context.Context, by string, project string, m v1.AliasMove) (v1.Model, error) {
 	var out v1.Model
 	err := c.Store.Update(ctx, func(tx store.Tx) error {
-		model, err := load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: project, Name: m.Model})
+		model, err := store.Load[v1.ModelSpec, v1.ModelStatus](tx, penstock.Ref{Kind: penstock.KindModel, Project: project, Name: m.Model})
 		if err != nil {
 			return err
 		}
-		version, err := load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, versionRef(model, m.To))
+		version, err := store.Load[v1.ModelVersionSpec, v1.ModelVersionStatus](tx, versionRef(model, m.To))
 		if err != nil {
 			return err
 		}

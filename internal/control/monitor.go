@@ -18,7 +18,7 @@ func (c *Control) watchMonitors(ctx context.Context) error {
 }
 
 func watchMonitor(tx store.Tx, ref penstock.Ref) error {
-	m, err := load[v1.MonitorSpec, v1.MonitorStatus](tx, ref)
+	m, err := store.Load[v1.MonitorSpec, v1.MonitorStatus](tx, ref)
 	if err != nil {
 		return err
 	}

@@ -10,30 +10,6 @@ import (
 	"github.com/penstock/penstock/internal/store"
 )
 
-// load reads one typed object.
-func load[S, T any](tx store.Tx, ref penstock.Ref) (v1.Resource[S, T], error) {
-	o, err := tx.Get(ref)
-	if err != nil {
-		return v1.Resource[S, T]{}, err
-	}
-	return v1.As[S, T](o)
-}
-
-// list reads typed objects.
-func list[S, T any](tx store.Tx, q store.Query) ([]v1.Resource[S, T], error) {
-	objects, err := tx.List(q)
-	if err != nil {
-		return nil, err
-	}
-	typed := make([]v1.Resource[S, T], len(objects))
-	for i, o := range objects {
-		if typed[i], err = v1.As[S, T](o); err != nil {
-			return nil, err
-		}
-	}
-	return typed, nil
-}
-
 // each gives every object of a kind that isn't retiring its own transaction. One
 // that fails is named, and the others wait for the next pass.
 func (c *Control) each(ctx context.Context, k penstock.Kind, do func(store.Tx, penstock.Ref) error) error {

@@ -29,7 +29,7 @@ type look struct {
 func (c *Control) observeFleet(ctx context.Context) error {
 	var pools []v1.Pool
 	if err := c.Store.View(ctx, func(tx store.Tx) (err error) {
-		pools, err = list[v1.PoolSpec, v1.PoolStatus](tx, store.Query{Kind: penstock.KindPool})
+		pools, err = store.LoadAll[v1.PoolSpec, v1.PoolStatus](tx, store.Query{Kind: penstock.KindPool})
 		return err
 	}); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (c *Control) findNodes(ctx context.Context, pool v1.Pool) ([]v1.Node, error
 }
 
 func updatePool(tx store.Tx, ref penstock.Ref, nodes []v1.Node, problem error) error {
-	pool, err := load[v1.PoolSpec, v1.PoolStatus](tx, ref)
+	pool, err := store.Load[v1.PoolSpec, v1.PoolStatus](tx, ref)
 	if err != nil || !pool.Metadata.DeletedAt.IsZero() {
 		return err
 	}
@@ -171,7 +171,7 @@ func ended(t v1.TaskStatus) bool {
 
 func (c *Control) markGone(ctx context.Context, ref penstock.Ref, gone []run.Observation) error {
 	return c.Store.Update(ctx, func(tx store.Tx) error {
-		attempt, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, ref)
+		attempt, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, ref)
 		if err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func (c *Control) liveAttempts(ctx context.Context) ([]v1.Attempt, error) {
 }
 
 func listLive(tx store.Tx) ([]v1.Attempt, error) {
-	return list[v1.AttemptSpec, v1.AttemptStatus](tx, store.Query{
+	return store.LoadAll[v1.AttemptSpec, v1.AttemptStatus](tx, store.Query{
 		Kind:   penstock.KindAttempt,
 		Phases: []penstock.Phase{penstock.PhaseStarting, penstock.PhaseRunning, penstock.PhaseStopping},
 	})

@@ -18,7 +18,7 @@ func (c *Control) triggerPipelines(ctx context.Context) error {
 }
 
 func triggerPipeline(tx store.Tx, ref penstock.Ref) error {
-	p, err := load[v1.PipelineSpec, v1.PipelineStatus](tx, ref)
+	p, err := store.Load[v1.PipelineSpec, v1.PipelineStatus](tx, ref)
 	if err != nil {
 		return err
 	}
@@ -61,13 +61,13 @@ type cause struct {
 func findCause(tx store.Tx, p v1.Pipeline, t v1.Trigger, seen string) (cause, error) {
 	switch {
 	case t.Monitor != "":
-		m, err := load[v1.MonitorSpec, v1.MonitorStatus](tx, penstock.Ref{Kind: penstock.KindMonitor, Project: p.Metadata.Project, Name: t.Monitor})
+		m, err := store.Load[v1.MonitorSpec, v1.MonitorStatus](tx, penstock.Ref{Kind: penstock.KindMonitor, Project: p.Metadata.Project, Name: t.Monitor})
 		if err != nil || m.Status.Alert == nil {
 			return cause{mark: seen}, ignoreMissing(err)
 		}
 		return cause{strconv.Itoa(m.Status.Alerts), fmt.Sprintf("monitor/%s#%d", t.Monitor, m.Status.Alerts), m.Metadata.UID}, nil
 	case t.Dataset != "":
-		d, err := load[v1.DatasetSpec, v1.DatasetStatus](tx, penstock.Ref{Kind: penstock.KindDataset, Project: p.Metadata.Project, Name: t.Dataset})
+		d, err := store.Load[v1.DatasetSpec, v1.DatasetStatus](tx, penstock.Ref{Kind: penstock.KindDataset, Project: p.Metadata.Project, Name: t.Dataset})
 		if err != nil || d.Status.Version == "" {
 			return cause{mark: seen}, ignoreMissing(err)
 		}

@@ -95,11 +95,7 @@ func openTelling(tx store.Tx, uid penstock.UID, rank int) (*telling, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobObject, err := tx.ByUID(attempt.Spec.JobUID)
-	if err != nil {
-		return nil, err
-	}
-	job, err := v1.As[v1.JobSpec, v1.JobStatus](jobObject)
+	job, err := store.LoadUID[v1.JobSpec, v1.JobStatus](tx, attempt.Spec.JobUID)
 	if err != nil {
 		return nil, err
 	}

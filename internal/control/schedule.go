@@ -49,7 +49,7 @@ func (c *Control) schedule(ctx context.Context) error {
 
 // queuePending classifies new jobs and lets them queue.
 func queuePending(tx store.Tx) error {
-	pending, err := list[v1.JobSpec, v1.JobStatus](tx, store.Query{Kind: penstock.KindJob, Phases: []penstock.Phase{penstock.PhasePending}})
+	pending, err := store.LoadAll[v1.JobSpec, v1.JobStatus](tx, store.Query{Kind: penstock.KindJob, Phases: []penstock.Phase{penstock.PhasePending}})
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func queuePending(tx store.Tx) error {
 // takeSnapshot builds the planner's picture: what waits, what runs, what there is.
 func takeSnapshot(tx store.Tx) (*snapshot.State, map[penstock.UID]v1.Job, error) {
 	s := &snapshot.State{Now: now(), Projects: map[string]snapshot.Project{}}
-	queued, err := list[v1.JobSpec, v1.JobStatus](tx, store.Query{Kind: penstock.KindJob, Phases: []penstock.Phase{penstock.PhaseQueued}})
+	queued, err := store.LoadAll[v1.JobSpec, v1.JobStatus](tx, store.Query{Kind: penstock.KindJob, Phases: []penstock.Phase{penstock.PhaseQueued}})
 	if err != nil || len(queued) == 0 {
 		return s, nil, err
 	}
@@ -137,11 +137,7 @@ func addRunning(tx store.Tx, s *snapshot.State) error {
 		return err
 	}
 	for _, a := range live {
-		o, err := tx.ByUID(a.Spec.JobUID)
-		if err != nil {
-			return err
-		}
-		job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
+		job, err := store.LoadUID[v1.JobSpec, v1.JobStatus](tx, a.Spec.JobUID)
 		if err != nil {
 			return err
 		}
@@ -155,7 +151,7 @@ func addRunning(tx store.Tx, s *snapshot.State) error {
 }
 
 func addPools(tx store.Tx, s *snapshot.State) error {
-	pools, err := list[v1.PoolSpec, v1.PoolStatus](tx, store.Query{Kind: penstock.KindPool, Phases: []penstock.Phase{penstock.PhaseReady}})
+	pools, err := store.LoadAll[v1.PoolSpec, v1.PoolStatus](tx, store.Query{Kind: penstock.KindPool, Phases: []penstock.Phase{penstock.PhaseReady}})
 	if err != nil {
 		return err
 	}
@@ -169,7 +165,7 @@ func addPools(tx store.Tx, s *snapshot.State) error {
 }
 
 func addProjects(tx store.Tx, s *snapshot.State) error {
-	projects, err := list[v1.ProjectSpec, v1.ProjectStatus](tx, store.Query{Kind: penstock.KindProject})
+	projects, err := store.LoadAll[v1.ProjectSpec, v1.ProjectStatus](tx, store.Query{Kind: penstock.KindProject})
 	if err != nil {
 		return err
 	}

@@ -55,15 +55,11 @@ func (c *Control) settleAttempt(ctx context.Context, ref penstock.Ref) error {
 }
 
 func loadAttempt(tx store.Tx, ref penstock.Ref) (v1.Attempt, v1.Job, error) {
-	a, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, ref)
+	a, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, ref)
 	if err != nil {
 		return a, v1.Job{}, err
 	}
-	o, err := tx.ByUID(a.Spec.JobUID)
-	if err != nil {
-		return a, v1.Job{}, err
-	}
-	job, err := v1.As[v1.JobSpec, v1.JobStatus](o)
+	job, err := store.LoadUID[v1.JobSpec, v1.JobStatus](tx, a.Spec.JobUID)
 	return a, job, err
 }
 
@@ -244,7 +240,7 @@ func fruitless(tx store.Tx, job v1.Job, a v1.Attempt) (int, error) {
 			return n, nil
 		}
 		before := penstock.Ref{Kind: penstock.KindAttempt, Project: job.Metadata.Project, Name: fmt.Sprintf("%s-%d", job.Metadata.Name, a.Spec.Number-1)}
-		switch a, err = load[v1.AttemptSpec, v1.AttemptStatus](tx, before); {
+		switch a, err = store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, before); {
 		case penstock.CodeOf(err) == penstock.NotFound:
 			return n + 1, nil
 		case err != nil:

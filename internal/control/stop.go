@@ -13,14 +13,14 @@ import (
 func (c *Control) Stop(ctx context.Context, by string, ref penstock.Ref) (v1.Job, error) {
 	var out v1.Job
 	err := c.Store.Update(ctx, func(tx store.Tx) error {
-		job, err := load[v1.JobSpec, v1.JobStatus](tx, ref)
+		job, err := store.Load[v1.JobSpec, v1.JobStatus](tx, ref)
 		if err != nil {
 			return err
 		}
 		if err := stopJob(tx, job, penstock.Because(penstock.StoppedByUser, penstock.Change, "stopped by %s", by)); err != nil {
 			return err
 		}
-		out, err = load[v1.JobSpec, v1.JobStatus](tx, ref)
+		out, err = store.Load[v1.JobSpec, v1.JobStatus](tx, ref)
 		return err
 	})
 	return out, err
@@ -43,7 +43,7 @@ func stopJob(tx store.Tx, job v1.Job, why penstock.Reason) error {
 }
 
 func stopAttempt(tx store.Tx, job v1.Job, why penstock.Reason) error {
-	a, err := load[v1.AttemptSpec, v1.AttemptStatus](tx, attemptRef(job))
+	a, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, attemptRef(job))
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func stopAttempt(tx store.Tx, job v1.Job, why penstock.Reason) error {
 func (c *Control) Reclaim(ctx context.Context, by string, ref penstock.Ref) (v1.Job, error) {
 	var out v1.Job
 	err := c.Store.Update(ctx, func(tx store.Tx) error {
-		job, err := load[v1.JobSpec, v1.JobStatus](tx, ref)
+		job, err := store.Load[v1.JobSpec, v1.JobStatus](tx, ref)
 		if err != nil {
 			return err
 		}

@@ -60,7 +60,7 @@ func (s *site) tails(ctx context.Context, a v1.Attempt) ([]tail, error) {
 func (s *site) executorOf(ctx context.Context, a v1.Attempt) (run.Executor, error) {
 	var pool v1.Pool
 	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
-		pool, err = load[v1.PoolSpec, v1.PoolStatus](tx, penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
+		pool, err = store.Load[v1.PoolSpec, v1.PoolStatus](tx, penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
 		return err
 	})
 	if err != nil {

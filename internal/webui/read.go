@@ -7,21 +7,12 @@ import (
 	"github.com/penstock/penstock/internal/store"
 )
 
-// load reads one typed object, whoever asks.
-func load[S, T any](tx store.Tx, ref penstock.Ref) (v1.Resource[S, T], error) {
-	o, err := tx.Get(ref)
-	if err != nil {
-		return v1.Resource[S, T]{}, err
-	}
-	return v1.As[S, T](o)
-}
-
 // get reads one typed object that the reader may see; others are NotFound.
 func get[S, T any](v visit, tx store.Tx, ref penstock.Ref) (v1.Resource[S, T], error) {
 	if err := auth.Allow(v.who, auth.Get, ref.Kind, ref.Project); err != nil {
 		return v1.Resource[S, T]{}, err
 	}
-	return load[S, T](tx, ref)
+	return store.Load[S, T](tx, ref)
 }
 
 // list reads the typed objects that q chooses and the reader may see, in order
@@ -33,17 +24,7 @@ func list[S, T any](v visit, tx store.Tx, q store.Query) ([]v1.Resource[S, T], e
 	if err := auth.Allow(v.who, auth.List, q.Kind, q.Project); err != nil {
 		return nil, err
 	}
-	objects, err := tx.List(q)
-	if err != nil {
-		return nil, err
-	}
-	typed := make([]v1.Resource[S, T], len(objects))
-	for i, o := range objects {
-		if typed[i], err = v1.As[S, T](o); err != nil {
-			return nil, err
-		}
-	}
-	return typed, nil
+	return store.LoadAll[S, T](tx, q)
 }
 
 // livePhases are those in which an attempt holds its devices.

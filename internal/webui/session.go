@@ -67,7 +67,7 @@ func (s *site) identify(ctx context.Context, token string) (auth.Principal, erro
 	}
 	var project v1.Project
 	err = s.Store.View(ctx, func(tx store.Tx) (err error) {
-		project, err = load[v1.ProjectSpec, v1.ProjectStatus](tx, penstock.Ref{Kind: penstock.KindProject, Name: p.Project})
+		project, err = store.Load[v1.ProjectSpec, v1.ProjectStatus](tx, penstock.Ref{Kind: penstock.KindProject, Name: p.Project})
 		return err
 	})
 	if penstock.CodeOf(err) == penstock.NotFound {
