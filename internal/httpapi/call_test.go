@@ -251,6 +251,16 @@ func TestPagesGiveEachObjectOnce(t *testing.T) {
 	}
 }
 
+func TestEmptyListsAreLists(t *testing.T) {
+	p := lab(t)
+	p.apply(p.root, job("lab", "a"), manifest("Model", "lab", "m", `{}`))
+	for _, path := range []string{"/v1/jobs/lab/a/metrics", "/v1/jobs/lab/a/checkpoints", "/v1/models/lab/m/history"} {
+		if a := p.must(p.root, "GET", path, ""); strings.TrimSpace(a.body) != "[]" {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+}
+
 func TestListsTakeSeveralPhasesAndLabels(t *testing.T) {
 	p := lab(t)
 	labelled := func(name, labels string) string {

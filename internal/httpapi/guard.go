@@ -98,15 +98,13 @@ func (s *Server) effective(ctx context.Context, p auth.Principal) (penstock.Role
 
 type noteKey struct{}
 
-// note is what a handler adds to the audit entry of its call: the objects of a
-// set, which the path doesn't name.
+// note is what a handler adds to the audit entry of its call: what the path
+// doesn't name, such as the objects of a set.
 type note struct{ text string }
 
-func noteRefs(ctx context.Context, refs []penstock.Ref) {
+func remark(ctx context.Context, text string) {
 	if n, ok := ctx.Value(noteKey{}).(*note); ok {
-		for _, ref := range refs {
-			n.text += " " + ref.String()
-		}
+		n.text += " " + text
 	}
 }
 

@@ -33,7 +33,7 @@ func (s *Server) jobRoutes() {
 				points, err = tx.Metrics(o.Metadata.UID, maxPoints)
 				return err
 			})
-			return answer(s, points, err)
+			return answers(s, points, err)
 		})
 	huma.Register(s.api, s.op("job-checkpoints", http.MethodGet, "/jobs/{project}/{name}/checkpoints", "The committed checkpoints, newest first", "jobs"),
 		func(ctx context.Context, in *ObjectPath) (*body[[]v1.Checkpoint], error) {
@@ -42,7 +42,7 @@ func (s *Server) jobRoutes() {
 				steps, err = tx.Checkpoints(o.Metadata.UID)
 				return err
 			})
-			return answer(s, steps, err)
+			return answers(s, steps, err)
 		})
 }
 

@@ -19,6 +19,7 @@ func (s *Server) modelRoutes() {
 			Body v1.ApproveRequest
 		}) (*body[v1.ModelVersion], error) {
 			ref := in.ref(penstock.KindModelVersion)
+			remark(ctx, "for "+in.Body.Alias)
 			if err := s.allow(ctx, auth.Approve, ref); err != nil {
 				return nil, s.fail(err)
 			}
@@ -31,6 +32,7 @@ func (s *Server) modelRoutes() {
 			Body v1.PromoteRequest
 		}) (*body[v1.Model], error) {
 			ref := in.ref(penstock.KindModel)
+			remark(ctx, in.Body.Alias+" to "+string(in.Body.To))
 			if err := s.allow(ctx, auth.Promote, ref); err != nil {
 				return nil, s.fail(err)
 			}
@@ -50,6 +52,6 @@ func (s *Server) modelRoutes() {
 				moves, err = tx.AliasMoves(ref.Project, ref.Name)
 				return err
 			})
-			return answer(s, moves, err)
+			return answers(s, moves, err)
 		})
 }

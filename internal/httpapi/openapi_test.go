@@ -117,3 +117,15 @@ func TestDescriptionReadsAsPeopleSpeak(t *testing.T) {
 		}
 	}
 }
+
+func TestStreamsAreDescribedInTheDocs(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "api.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range streams {
+		if _, path, _ := strings.Cut(route, " "); !strings.Contains(string(text), path+"`") && path != "/openapi.yaml" {
+			t.Errorf("docs/api.md doesn't tell of %s", path)
+		}
+	}
+}

@@ -307,7 +307,9 @@ func (s *Server) retire(ctx context.Context, refs []penstock.Ref, mode control.A
 
 // allowSet bounds a set and checks the caller's right to each of it.
 func (s *Server) allowSet(ctx context.Context, verb auth.Verb, refs []penstock.Ref) error {
-	noteRefs(ctx, refs[:min(len(refs), maxNoted)])
+	for _, ref := range refs[:min(len(refs), maxNoted)] {
+		remark(ctx, ref.String())
+	}
 	if len(refs) == 0 {
 		return invalid("", "", "no object was named")
 	}

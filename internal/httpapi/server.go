@@ -172,6 +172,14 @@ func answer[T any](s *Server, v T, err error) (*body[T], error) {
 	return &body[T]{v}, nil
 }
 
+// answers is answer for a list: none is [], not null.
+func answers[T any](s *Server, list []T, err error) (*body[[]T], error) {
+	if list == nil {
+		list = []T{}
+	}
+	return answer(s, list, err)
+}
+
 // fail is the answer to an error; a fault of our own is logged here, once.
 func (s *Server) fail(err error) error {
 	f := problem(err)

@@ -78,6 +78,7 @@ func (s *Server) createToken(ctx context.Context, in v1.TokenRequest) (v1.TokenI
 		return v1.TokenInfo{}, err
 	}
 	info := tokenInfo(credential)
+	remark(ctx, "made "+info.Use+" token "+info.ID+" for "+info.Subject)
 	info.Token = token.Reveal()
 	return info, nil
 }

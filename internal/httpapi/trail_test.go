@@ -130,6 +130,8 @@ func TestEveryCallLeavesAnAuditEntry(t *testing.T) {
 	p.call(viewer, "POST", "/v1/jobs/lab/a/stop", "")
 	p.call(p.root, "POST", "/v1/apply", `{`)
 	p.call(p.root, "DELETE", "/v1/nowhere", "")
+	made := decode[v1.TokenInfo](t, p.must(p.root, "POST", "/v1/tokens", `{"subject":"eve","role":"viewer"}`))
+	p.call(viewer, "POST", "/v1/models/lab/m/promote", `{"alias":"production","to":"sha256:1"}`)
 	p.call(key, "POST", "/v1/apply", `{}`)
 	p.call(agent, "DELETE", "/v1/jobs/lab/a", "")
 	p.call(agent, "POST", "/v1/agent/reports", `{}`)
@@ -148,6 +150,8 @@ func TestEveryCallLeavesAnAuditEntry(t *testing.T) {
 		"vic POST /v1/jobs/lab/a/stop 403 ",
 		"root POST /v1/apply 422 ",
 		"root DELETE /v1/nowhere 404 ",
+		"root POST /v1/tokens 200 made access token " + made.ID + " for eve",
+		"vic POST /v1/models/lab/m/promote 403 production to sha256:1",
 		"shop POST /v1/apply 403 ",
 		"agent DELETE /v1/jobs/lab/a 403 ",
 		"vic GET /v1/jobs/other/a 404 ",
