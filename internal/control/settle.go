@@ -50,6 +50,10 @@ func (c *Control) settleAttempt(ctx context.Context, ref penstock.Ref) error {
 		if !allEnded(a) {
 			return breakGang(tx, a, job)
 		}
+		if outputs == nil && failure(a, job) == nil {
+			// The last task ended after the outputs were looked at: look again.
+			return &penstock.Error{Code: penstock.Conflict, Where: ref.String(), Msg: "the attempt has ended meanwhile"}
+		}
 		return endAttempt(tx, a, job, outputs)
 	})
 }

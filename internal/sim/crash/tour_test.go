@@ -23,7 +23,7 @@ const (
 	// steps is how long the training is: some 10 s where nothing is killed.
 	steps = 200
 	// tourTime bounds the whole tour.
-	tourTime = 9 * time.Minute
+	tourTime = 8 * time.Minute
 )
 
 // edits make the tour small. Each must be found, so that a change of the
