@@ -124,3 +124,24 @@ func InfoOf(err error) CodeInfo {
 	}
 	return CodeInfo{Code: Internal, HTTP: 500, Exit: 1}
 }
+
+// Public is what anybody may read of an error: its own words, and those of the
+// Errors below it, but nothing of a foreign cause, which may name files, hosts
+// or secrets.
+func Public(err error) string {
+	var e *Error
+	if !errors.As(err, &e) {
+		return "a fault in Penstock; the server's log tells more"
+	}
+	text := e.Msg
+	if below := (*Error)(nil); errors.As(e.Err, &below) {
+		if text != "" {
+			text += ": "
+		}
+		text += Public(below)
+	}
+	if text == "" {
+		text = string(e.Code)
+	}
+	return text
+}

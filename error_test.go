@@ -131,3 +131,21 @@ func TestTheErrorsPageIsUpToDate(t *testing.T) {
 		t.Errorf("run with -update (-page +catalogue):\n%s", diff)
 	}
 }
+
+func TestPublicTellsNothingOfForeignCauses(t *testing.T) {
+	secret := errors.New("open /home/ann/key: permission denied")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{secret, "a fault in Penstock; the server's log tells more"},
+		{&Error{Code: Invalid, Msg: "no such split", Err: secret}, "no such split"},
+		{fmt.Errorf("place job: %w", &Error{Code: Pending, Msg: "not yet"}), "not yet"},
+		{&Error{Code: Denied, Msg: "closed", Err: fmt.Errorf("at x: %w", &Error{Code: Invalid, Msg: "no scan", Err: secret})}, "closed: no scan"},
+		{&Error{Code: Busy}, "busy"},
+	} {
+		if got := Public(c.err); got != c.want {
+			t.Errorf("Public(%v) = %q, want %q", c.err, got, c.want)
+		}
+	}
+}

@@ -90,19 +90,11 @@ func (c *Control) failLaunch(ctx context.Context, a v1.Attempt, cause error) err
 		}
 		for i := range a.Status.Tasks {
 			if t := &a.Status.Tasks[i]; !ended(*t) {
-				t.State, t.Message, t.Ended = "unstarted", publicMessage(cause), now()
+				t.State, t.Message, t.Ended = "unstarted", penstock.Public(cause), now()
 			}
 		}
 		return save(tx, &a)
 	})
-}
-
-// publicMessage is what people may read of an error.
-func publicMessage(err error) string {
-	if penstock.CodeOf(err) == penstock.Internal {
-		return "a fault in Penstock; the server's log tells more"
-	}
-	return err.Error()
 }
 
 // orders writes the orders of a gang, each with a token that is good for this

@@ -280,7 +280,7 @@ func (c *Control) restartFrom(ctx context.Context, tx store.Tx, job v1.Job) (int
 		}
 	}
 	if len(passed) > 0 {
-		err = event(tx, job.Kind, job.Metadata, "CheckpointLost", fmt.Sprintf("restarts from step %d: %s", step, publicMessage(errors.Join(passed...))))
+		err = event(tx, job.Kind, job.Metadata, "CheckpointLost", fmt.Sprintf("restarts from step %d: %s", step, penstock.Public(errors.Join(passed...))))
 	}
 	return step, err
 }

@@ -42,7 +42,7 @@ func problem(err error) *failure {
 		p.Hint = "the server's log has the details under this id"
 		return &failure{p, &numbered{id, err}}
 	}
-	p.Detail, p.Where, p.Hint = message(e), e.Where, e.Hint
+	p.Detail, p.Where, p.Hint = penstock.Public(e), e.Where, e.Hint
 	return &failure{p, nil}
 }
 
@@ -53,23 +53,6 @@ type numbered struct {
 }
 
 func (n *numbered) Error() string { return n.id + ": " + n.err.Error() }
-
-// message is what may be told of an error: its own words, and those of the
-// Errors below it, but not of a foreign cause.
-func message(e *penstock.Error) string {
-	text := e.Msg
-	var below *penstock.Error
-	if errors.As(e.Err, &below) {
-		if text != "" {
-			text += ": "
-		}
-		text += message(below)
-	}
-	if text == "" {
-		text = string(e.Code)
-	}
-	return text
-}
 
 // refuse answers a plain handler's error.
 func (s *Server) refuse(w http.ResponseWriter, err error) {

@@ -126,7 +126,7 @@ func raiseQuota(s *snapshot.State, i int) (v1.Fix, bool) {
 	s.Projects[job.Ref.Project] = project
 	return v1.Fix{
 		Command: fmt.Sprintf("penstock edit project %s --quota %s", job.Ref.Project, strings.Join(changes, ",")),
-		Effect:  "starts now; needs an operator",
+		Effect:  "starts now; needs an admin",
 	}, true
 }
 

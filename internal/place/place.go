@@ -165,7 +165,7 @@ func (p *planner) tryPool(g gang, pool snapshot.Pool) answer {
 	}
 	for _, name := range g.wants {
 		if first, taken := p.kept[hold{pool.Name, name}]; taken {
-			return answer{reason: behind(pool.Name, name, first)}
+			return answer{reason: behind(g.job, pool.Name, name, first)}
 		}
 	}
 	return p.now.fit(g, pool)

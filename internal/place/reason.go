@@ -121,9 +121,13 @@ func amounts(r penstock.Resources) string {
 	return strings.Join(parts, ", ")
 }
 
-func behind(pool string, name penstock.Resource, first penstock.Ref) penstock.Reason {
+func behind(job snapshot.Job, pool string, name penstock.Resource, first penstock.Ref) penstock.Reason {
+	who := first.String()
+	if first.Project != job.Ref.Project {
+		who = "a job of another project" // whose names are nobody else's business
+	}
 	return penstock.Because(penstock.BehindOthers, penstock.Wait,
-		"%s of pool %s is kept for %s, which has waited longer than %s", name, pool, first, HoldAfter)
+		"%s of pool %s is kept for %s, which has waited longer than %s", name, pool, who, HoldAfter)
 }
 
 func whyThere(pool snapshot.Pool, tasks []v1.PlacedTask) string {
