@@ -495,3 +495,23 @@ func storm(t *testing.T, random *rand.Rand) {
 		t.Errorf("these ran twice at once: %v", overlaps)
 	}
 }
+
+func TestAJobThatIsAlwaysLostEndsAtLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlant(t, 1000)
+		p.apply(penstock.KindJob, "lab", "doomed", gang(1, 1000, map[string]string{sim.RunFor: "1h"}))
+		for end := time.Now().Add(3 * time.Hour); time.Now().Before(end) && !p.job("doomed").Metadata.Phase.Final(); {
+			for _, attempt := range p.fleet.Live() {
+				if err := p.fleet.Kill(attempt, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(10 * time.Second)
+		}
+		job := p.until("doomed", penstock.PhaseFailed, time.Second)
+		if job.Status.Reasons[0].Code != penstock.RetriesSpent || job.Status.Attempt != 12 {
+			t.Errorf("attempt %d: %s", job.Status.Attempt, penstock.Join(job.Status.Reasons))
+		}
+		p.check()
+	})
+}

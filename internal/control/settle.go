@@ -203,13 +203,23 @@ func nextJobPhase(tx store.Tx, job v1.Job, a v1.Attempt, ended penstock.Phase, w
 			return endJob(tx, job, penstock.PhaseFailed, *why)
 		}
 	}
+	return requeue(tx, job, a, *why)
+}
+
+// requeue lets the job wait for its next attempt, unless it was lost so often in
+// a row, without getting any further, that the job itself must be at fault.
+func requeue(tx store.Tx, job v1.Job, a v1.Attempt, why penstock.Reason) error {
 	restarts, err := fruitless(tx, job, a)
 	if err != nil {
 		return err
 	}
+	if restarts >= mostFruitless && !classify.NeedsOf(job.Status.Class).RestartsForEver {
+		return endJob(tx, job, penstock.PhaseFailed, penstock.Because(penstock.RetriesSpent, penstock.Change,
+			"%d attempts in a row got no further; the last one: %s", restarts, why.Message).With("attempts", int64(restarts)))
+	}
 	pause := backoff(job, restarts)
 	job.Status.NotBefore, job.Status.QueuedAt = now().Add(pause), now()
-	job.Status.Reasons = []penstock.Reason{*why}
+	job.Status.Reasons = []penstock.Reason{why}
 	return move(tx, &job, penstock.PhaseQueued, "Requeued", fmt.Sprintf("attempt %d: %s; starts again in %s at the earliest", a.Spec.Number, why.Message, pause))
 }
 
@@ -221,8 +231,7 @@ func fatal(r penstock.Reason) bool {
 const (
 	// longest is the longest pause before a restart.
 	longest = 5 * time.Minute
-	// mostFruitless is how many attempts are looked at: more would not make the
-	// pause any longer.
+	// mostFruitless is how many attempts in a row may come to nothing.
 	mostFruitless = 12
 )
 
