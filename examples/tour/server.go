@@ -141,8 +141,9 @@ func release(dir string) error {
 	if err == nil {
 		held := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 		pid, _ := os.ReadFile(path) // only to tell
-		if err := errors.Join(lock.Close()); held != nil || err != nil {
-			return &penstock.Error{Code: penstock.Busy, Msg: fmt.Sprintf("the server of an earlier tour is still up, as process %s: end it with 'kill %[1]s'", strings.TrimSpace(string(pid)))}
+		if err := lock.Close(); held != nil || err != nil {
+			return &penstock.Error{Code: penstock.Busy, Msg: fmt.Sprintf("the server of an earlier tour is still up: end its work with 'PENSTOCK_CONTEXT=%s bin/penstock delete project/%s', then 'kill %s'",
+				filepath.Join(dir, "context.json"), project, strings.TrimSpace(string(pid)))}
 		}
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -85,9 +85,9 @@ func why(m v1.Monitor) string {
 // retraining follows the pipeline's run, as far as the pace allows.
 func (t *tour) retraining(ctx context.Context) error {
 	const name = "retrain-1-train"
-	waited := min(t.Pace.Retrain+time.Minute, 10*time.Minute)
+	const patience = 3 * time.Minute // for its start, on a busy machine
 	began := time.Now()
-	last, err := t.follow(ctx, name, waited, func(s sight) (bool, error) {
+	last, err := t.follow(ctx, name, t.Pace.Retrain+patience, func(s sight) (bool, error) {
 		started := s.job.Metadata.Phase == penstock.PhaseRunning && s.step() > 0
 		return started && time.Since(began) >= t.Pace.Retrain, nil
 	})
