@@ -25,9 +25,10 @@ func main() {
 	out := flag.String("out", filepath.Join(".build", "demo"), "folder for data, logs and the report; it is emptied first")
 	flag.Parse()
 	o := options{
-		Root: *root, Dir: *out, Out: os.Stdout, Pace: full, After: stop,
-		Terminal: term.IsTerminal(int(os.Stdout.Fd())),
-	}
+		Root: *root, Dir: *out, Out: os.Stdout, Pace: full, After: stop}
+	// A bar needs to know how wide it may be.
+	columns, _, err := term.GetSize(int(os.Stdout.Fd()))
+	o.Terminal = err == nil && columns > 0
 	if os.Getenv("DEMO_FAST") != "" {
 		o.Pace = fast
 	}
@@ -35,7 +36,7 @@ func main() {
 		o.After = keep
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, o)
+	err = run(ctx, o)
 	cancel()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\ntour: %s\n", err)
