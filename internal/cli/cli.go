@@ -136,6 +136,17 @@ func (s *session) client() (*client.Client, error) {
 	return c, nil
 }
 
+// begin gives what a command that shows something needs: the client, and the
+// format that was asked for.
+func (s *session) begin() (*client.Client, string, error) {
+	format, err := s.format()
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := s.client()
+	return c, format, err
+}
+
 func (s *session) projectName() string {
 	return first(s.project, s.Getenv("PENSTOCK_PROJECT"), "default")
 }

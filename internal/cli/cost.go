@@ -22,11 +22,7 @@ idle line sum to the total, to the billionth. LOST is what was spent on attempts
 Served endpoints are shown with their cost per 1,000 requests and per successful answer.`,
 		Example: "  penstock cost --by job\n  penstock cost --by team,model --since 24h -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			format, err := s.format()
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			c, format, err := s.begin()
 			if err != nil {
 				return err
 			}

@@ -62,11 +62,7 @@ func parsePairs(pairs []string) (map[string]string, error) {
 }
 
 func (s *session) getOne(ctx context.Context, ref penstock.Ref) error {
-	format, err := s.format()
-	if err != nil {
-		return err
-	}
-	c, err := s.client()
+	c, format, err := s.begin()
 	if err != nil {
 		return err
 	}
@@ -81,11 +77,7 @@ func (s *session) getOne(ctx context.Context, ref penstock.Ref) error {
 }
 
 func (s *session) getMany(ctx context.Context, k penstock.Kind, o client.ListOptions, watch bool) error {
-	format, err := s.format()
-	if err != nil {
-		return err
-	}
-	c, err := s.client()
+	c, format, err := s.begin()
 	if err != nil {
 		return err
 	}
@@ -289,11 +281,7 @@ func (s *session) deleteRefs(files, args []string) ([]penstock.Ref, error) {
 }
 
 func (s *session) delete(ctx context.Context, in v1.DeleteRequest) error {
-	format, err := s.format()
-	if err != nil {
-		return err
-	}
-	c, err := s.client()
+	c, format, err := s.begin()
 	if err != nil {
 		return err
 	}

@@ -33,11 +33,7 @@ func (s *session) modelListCommand() *cobra.Command {
 }
 
 func (s *session) listVersions(ctx context.Context, name string) error {
-	format, err := s.format()
-	if err != nil {
-		return err
-	}
-	c, err := s.client()
+	c, format, err := s.begin()
 	if err != nil {
 		return err
 	}
@@ -124,11 +120,7 @@ func (s *session) modelShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "show MODEL[@ALIAS|@DIGEST]", Short: "Show a version: where it came from, and what its gates still need", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := s.format()
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			c, format, err := s.begin()
 			if err != nil {
 				return err
 			}
@@ -251,11 +243,7 @@ func (s *session) modelHistoryCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "history MODEL", Short: "Show every move of the model's aliases", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := s.format()
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			c, format, err := s.begin()
 			if err != nil {
 				return err
 			}

@@ -71,11 +71,7 @@ func (s *session) tokenListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "ls", Short: "List tokens and keys, without their secrets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			format, err := s.format()
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			c, format, err := s.begin()
 			if err != nil {
 				return err
 			}
@@ -183,11 +179,7 @@ func (s *session) auditListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "ls", Short: "List entries, oldest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			format, err := s.format()
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			c, format, err := s.begin()
 			if err != nil {
 				return err
 			}
