@@ -388,7 +388,9 @@ func (e *Executor) Logs(ctx context.Context, attempt penstock.UID, rank int, opt
 		return f.Log(opts.Tail, nil)
 	}
 	return f.Log(opts.Tail, func() bool {
+		// A task whose agent hasn't begun yet has its log still before it.
 		sight, _ := f.Look()
-		return ctx.Err() == nil && sight == agent.Alive
+		_, gone := os.Stat(string(f))
+		return ctx.Err() == nil && sight != agent.Over && gone == nil
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -225,5 +226,38 @@ func TestAUIDThatIsAPathIsRefused(t *testing.T) {
 		if err := e.Forget(t.Context(), uid); penstock.CodeOf(err) != penstock.Invalid {
 			t.Errorf("forgetting %q gives %v, want invalid", uid, err)
 		}
+	}
+}
+
+func TestAFollowedLogWaitsForAnAgentThatHasNotBegun(t *testing.T) {
+	dir := t.TempDir()
+	e, err := local.New(local.Options{Dir: dir, AgentPath: "/bin/sh"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(dir, "attempt", "0")
+	if err := agent.Folder(folder).Write(v1.Order{Attempt: "attempt"}); err != nil {
+		t.Fatal(err)
+	}
+	log, err := e.Logs(t.Context(), "attempt", 0, run.LogOptions{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, log)
+		ended <- err
+	}()
+	select {
+	case <-ended:
+		t.Fatal("the log ended before the task began")
+	case <-time.After(200 * time.Millisecond): // the reader looks every 50 ms
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
