@@ -41,7 +41,7 @@ check: ## what must be green before each commit: form, vet, all tests but the to
 	go test $$(go list ./... | grep -v /examples/tour$$)
 
 race: ## run the tests of concurrent packages under the race detector
-	CGO_ENABLED=1 go test -race $(RACE)
+	CGO_ENABLED=1 go test -race -short $(RACE)
 
 python: ## test the tour's training code
 	$(PYTHON) -B -m unittest discover -s examples/tour/test
