@@ -24,8 +24,7 @@ func main() {
 	root := flag.String("root", ".", "the repository, with the programs in bin/")
 	out := flag.String("out", filepath.Join(".build", "demo"), "folder for data, logs and the report; it is emptied first")
 	flag.Parse()
-	o := options{
-		Root: *root, Dir: *out, Out: os.Stdout, Pace: full, After: stop}
+	o := options{Root: *root, Dir: *out, Out: os.Stdout, Pace: full, After: stop}
 	// A bar needs to know how wide it may be.
 	columns, _, err := term.GetSize(int(os.Stdout.Fd()))
 	o.Terminal = err == nil && columns > 0

@@ -19,13 +19,13 @@ import (
 type pace struct {
 	Steps, Every int // of the training, and between its checkpoints
 	Requests     int
-	// Retrain is how long the retraining is waited for; 0 only sees it start.
+	// Retrain is how long the retraining is waited for, before it is stopped.
 	Retrain time.Duration
 }
 
 var (
 	full = pace{Steps: 1200, Every: 50, Requests: 300, Retrain: 3 * time.Minute}
-	fast = pace{Steps: 80, Every: 10, Requests: 120}
+	fast = pace{Steps: 80, Every: 10, Requests: 120, Retrain: 45 * time.Second}
 )
 
 // after is what becomes of the server.
@@ -105,6 +105,7 @@ func run(ctx context.Context, o options) (err error) {
 		t.begin(i+1, s.title)
 		since := time.Now()
 		if err := errors.Join(s.do(t, ctx), t.verdict()); err != nil {
+			t.diagnose(ctx)
 			return fmt.Errorf("step %d, %s: %w\n      the server's log is %s", i+1, s.title, err, t.server.log)
 		}
 		t.report.Steps = append(t.report.Steps, told{i + 1, s.title, t.facts, time.Since(since)})
@@ -154,6 +155,19 @@ func missing(root string) error {
 		}
 	}
 	return torch()
+}
+
+// diagnose shows why work stands where it does, before it is cleared away.
+func (t *tour) diagnose(ctx context.Context) {
+	jobs, _, err := t.api.List(ctx, penstock.KindJob, client.ListOptions{Project: project})
+	for _, o := range jobs {
+		if o.Metadata.Phase != penstock.PhaseSucceeded && err == nil {
+			_, err = t.do(ctx, root, "explain", o.Metadata.Name)
+		}
+		if err == nil && o.Metadata.Phase != penstock.PhaseSucceeded {
+			_, _ = t.do(ctx, root, "logs", "--tail", "10", o.Metadata.Name) // it may have none
+		}
+	}
 }
 
 // clear ends all work of the project: agents would go on without a server.
