@@ -71,7 +71,8 @@ type DatasetStatus struct {
 type DatasetVersion = Resource[DatasetVersionSpec, struct{}]
 
 // DatasetVersionSpec is the version's manifest. Digest is the SHA-256 of its
-// canonical JSON without Digest, so equal versions have equal digests.
+// canonical JSON without Digest and Dataset, so equal data has equal digests,
+// whatever it is called.
 type DatasetVersionSpec struct {
 	Dataset string                `json:"dataset"`
 	Digest  penstock.Digest       `json:"digest,omitempty"`

@@ -63,9 +63,8 @@ func (t *tour) prepareTwin(ctx context.Context, manifest string, first v1.Datase
 	if err != nil {
 		return err
 	}
-	// A version's own digest also covers the dataset's name.
-	same := second.Spec.Recipe == first.Spec.Recipe && reflect.DeepEqual(second.Spec.Splits, first.Spec.Splits)
-	t.check(same, "a second dataset by the same recipe, %s, has the same shards, digest for digest", first.Spec.Recipe.Short())
+	same := second.Spec.Digest == first.Spec.Digest && reflect.DeepEqual(second.Spec.Splits, first.Spec.Splits)
+	t.check(same, "a second dataset by the same recipe has the same version, %s, shard for shard", first.Spec.Digest.Short())
 	return nil
 }
 

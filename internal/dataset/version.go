@@ -18,9 +18,10 @@ import (
 const Manifest = "version.json"
 
 // Digest names a version: the SHA-256 of the canonical JSON (RFC 8785) of its
-// spec without Digest.
+// spec without Digest and without the dataset's name: the same recipe on the
+// same files is the same data, whatever it is called.
 func Digest(spec v1.DatasetVersionSpec) penstock.Digest {
-	spec.Digest = ""
+	spec.Digest, spec.Dataset = "", ""
 	return digestOf(spec)
 }
 

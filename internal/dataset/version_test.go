@@ -10,20 +10,20 @@ import (
 	v1 "github.com/penstock/penstock/api/v1"
 )
 
-func TestTheDigestIsOfTheCanonicalJSONWithoutItself(t *testing.T) {
+func TestTheDigestIsOfTheCanonicalJSONWithoutItselfAndTheName(t *testing.T) {
 	spec := v1.DatasetVersionSpec{
 		Dataset: "go", Format: "tokens-u16", Recipe: "sha256:00",
 		Splits: map[string]v1.SplitFiles{"b": {Shards: []v1.File{{Path: "<b>", Size: 4, Digest: "sha256:01"}}, Documents: 1, Tokens: 2}, "a": {Shards: []v1.File{}}},
 		Counts: v1.Counts{In: 2, Out: 1, Dropped: map[string]int64{"empty": 1}, Bytes: 1},
 	}
-	// printf '%s' '{"counts":{"bytes":1,"dropped":{"empty":1},"in":2,"out":1},"dataset":"go","format":"tokens-u16","recipe":"sha256:00","splits":{"a":{"documents":0,"shards":[],"tokens":0},"b":{"documents":1,"shards":[{"digest":"sha256:01","path":"<b>","size":4}],"tokens":2}}}' | sha256sum
-	const want = "sha256:e1cc83c34f59ca0d3885d0263d167b9957e619da621ea880418274a9455b1429"
+	// printf '%s' '{"counts":{"bytes":1,"dropped":{"empty":1},"in":2,"out":1},"dataset":"","format":"tokens-u16","recipe":"sha256:00","splits":{"a":{"documents":0,"shards":[],"tokens":0},"b":{"documents":1,"shards":[{"digest":"sha256:01","path":"<b>","size":4}],"tokens":2}}}' | sha256sum
+	const want = "sha256:e73985bf9a43f78dc0016bbb2222fc5c4db4c490aee41bc17abeacb6525cb9e7"
 	if got := Digest(spec); got != want {
 		t.Errorf("digest %s, want %s", got, want)
 	}
-	spec.Digest = "sha256:something else"
+	spec.Digest, spec.Dataset = "sha256:something else", "twin"
 	if got := Digest(spec); got != want {
-		t.Errorf("with a digest in it: %s, want %s", got, want)
+		t.Errorf("with a digest in it and another name: %s, want %s", got, want)
 	}
 }
 
