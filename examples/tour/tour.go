@@ -24,7 +24,7 @@ type pace struct {
 }
 
 var (
-	full = pace{Steps: 1200, Every: 50, Requests: 300, Retrain: 3 * time.Minute}
+	full = pace{Steps: 800, Every: 50, Requests: 300, Retrain: 3 * time.Minute}
 	fast = pace{Steps: 80, Every: 10, Requests: 120, Retrain: 45 * time.Second}
 )
 

@@ -33,7 +33,7 @@ var edits = map[string][][2]string{
 	"dataset.yaml": {{`"**/*.go"`, `"bytes/*.go", "fmt/*.go", "net/http/*.go", "strings/*.go"`}},
 	"model.yaml":   {{"max: 3.3", "max: 5.5"}},
 	"train.yaml": {
-		{`steps: "1200"`, fmt.Sprintf(`steps: "%d"`, steps)}, {`checkpoint_every: "50"`, `checkpoint_every: "5"`},
+		{`steps: "800"`, fmt.Sprintf(`steps: "%d"`, steps)}, {`checkpoint_every: "50"`, `checkpoint_every: "5"`},
 		{"window: 257", "window: 65"}, {"batch: 8", "batch: 4"}, {"backoff: 5s", "backoff: 1s"}, {"grace: 30s", "grace: 5s"},
 	},
 	"evaluate.yaml": {{`windows: "256"`, `windows: "16"`}, {"backoff: 5s", "backoff: 1s"}},
