@@ -64,16 +64,11 @@ func dev(ctx context.Context, e cli.Env, c config.Config, level string) error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(ctx, c.Listen)
+	s, l, url, err := begin(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	s, err := newServer(ctx, c, log)
-	if err != nil {
-		return errors.Join(err, l.Close())
-	}
-	url := "http://" + l.Addr().String()
-	token, err := s.beginDev(ctx, url)
+	token, err := s.beginDev(ctx)
 	if err != nil {
 		return errors.Join(err, l.Close(), s.close())
 	}
@@ -90,14 +85,8 @@ func dev(ctx context.Context, e cli.Env, c config.Config, level string) error {
 	return errors.Join(s.serve(ctx, l), s.close())
 }
 
-// beginDev makes sure that there are a pool, a project and an admin token.
-func (s *server) beginDev(ctx context.Context, url string) (string, error) {
-	if err := s.folder.publish(url + "/api"); err != nil {
-		return "", err
-	}
-	if err := s.discoverPool(ctx); err != nil {
-		return "", err
-	}
+// beginDev makes sure that there are a project and an admin token.
+func (s *server) beginDev(ctx context.Context) (string, error) {
 	name := "me"
 	if me, err := user.Current(); err == nil && me.Username != "" {
 		name = me.Username

@@ -38,27 +38,11 @@ func serve(ctx context.Context, e cli.Env, c config.Config) error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(ctx, c.Listen)
+	s, l, url, err := begin(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	s, err := newServer(ctx, c, log)
-	if err != nil {
-		return errors.Join(err, l.Close())
-	}
-	scheme := "http"
-	if c.TLS.Cert != "" {
-		scheme = "https"
-	}
-	url := scheme + "://" + l.Addr().String()
-	err = s.folder.publish(url + "/api")
-	if err == nil {
-		err = s.discoverPool(ctx)
-	}
-	if err == nil {
-		_, err = s.adminToken(ctx, "admin")
-	}
-	if err != nil {
+	if _, err := s.adminToken(ctx, "admin"); err != nil {
 		return errors.Join(err, l.Close(), s.close())
 	}
 	fmt.Fprintf(e.Err, "penstock is ready at %s; the admin token is in %s\n", url, s.folder.at("admin-token"))

@@ -190,6 +190,31 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, nil
 }
 
+// begin takes the address and the data folder, tells agents where the server
+// is, and makes sure of its pool. What it took it gives back when it fails.
+func begin(ctx context.Context, c config.Config, log *slog.Logger) (*server, net.Listener, string, error) {
+	l, err := listen(ctx, c.Listen)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	s, err := newServer(ctx, c, log)
+	if err != nil {
+		return nil, nil, "", errors.Join(err, l.Close())
+	}
+	url := "http://" + l.Addr().String()
+	if c.TLS.Cert != "" {
+		url = "https://" + l.Addr().String()
+	}
+	err = s.folder.publish(url + "/api")
+	if err == nil {
+		err = s.discoverPool(ctx)
+	}
+	if err != nil {
+		return nil, nil, "", errors.Join(err, l.Close(), s.close())
+	}
+	return s, l, url, nil
+}
+
 // serve runs the loops and the HTTP server until ctx ends, then lets calls in
 // flight finish. Running work is not touched: its agents wait for the next
 // server.
