@@ -36,6 +36,7 @@ type Tx interface {
 	Facts
 	Ledger
 	Credentials
+	Leases
 }
 
 // Objects are the resources of every kind, with optimistic locking.
@@ -280,6 +281,44 @@ type Tally struct {
 	Succeeded        int64
 	PromptTokens     int64
 	CompletionTokens int64
+}
+
+// Leases say which of several servers may do something that only one may do.
+// Whether a holder still lives is judged by who would like to take over, with a
+// Vigil, so no two clocks are ever compared.
+type Leases interface {
+	// Lease gives a lease as it is. One that nobody holds has no Holder, and one
+	// that nobody ever took is all zero but for its Name.
+	Lease(name string) (Lease, error)
+	// TakeLease makes holder the holder from a time on, under the next Token, if
+	// the lease is still as it was seen; else it is Conflict. It takes what
+	// others hold, too: whether that may be is for the caller to know.
+	TakeLease(seen Lease, holder string, at time.Time) (Lease, error)
+	// CheckLease is Fenced unless held is still the lease's Holder and Token. A
+	// transaction that checked it comes before the next TakeLease or fails.
+	CheckLease(held Lease) error
+	// BeatLease raises Beat, which tells others that the holder lives. Fenced
+	// like CheckLease, as are the following.
+	BeatLease(held Lease) (Lease, error)
+	// ReturnLease leaves the lease without a Holder.
+	ReturnLease(held Lease) error
+	// DropLease removes the lease of something that is done for good: under the
+	// same name tokens begin anew.
+	DropLease(held Lease) error
+}
+
+// Lease is who holds what has that name.
+type Lease struct {
+	Name string
+	// Holder is a name that no other holder ever has, not even the same server
+	// after a restart.
+	Holder string
+	// Token goes up by one whenever the lease is taken: the fencing token.
+	Token int64
+	// Beat goes up by one whenever the holder says that it lives.
+	Beat int64
+	// Since is when the holder took it, by the holder's clock: for people.
+	Since time.Time
 }
 
 // Credentials are the tokens and keys that callers show. Only hashes are kept.

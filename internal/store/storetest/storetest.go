@@ -37,6 +37,7 @@ func Run(t *testing.T, open Open) {
 		"Ledger":       ledgerTests(),
 		"Requests":     requestTests(),
 		"Credentials":  credentialTests(),
+		"Leases":       leaseTests(),
 	}
 	for group, tests := range groups {
 		t.Run(group, func(t *testing.T) {
@@ -177,12 +178,13 @@ type state struct {
 	Requests    []store.Request
 	Tallies     []store.Tally
 	Credentials []store.Credential
+	Lease       store.Lease
 }
 
 func everything(t testing.TB, s store.Store) (all state) {
 	t.Helper()
 	view(t, s, func(tx store.Tx) error {
-		var errs [13]error
+		var errs [14]error
 		all.Objects, errs[0] = tx.List(store.Query{})
 		all.Changes, errs[1] = tx.Changes(0, 0)
 		all.Edges, errs[2] = tx.Links(uid(1))
@@ -196,6 +198,7 @@ func everything(t testing.TB, s store.Store) (all state) {
 		all.Requests, errs[10] = tx.Requests(store.RequestQuery{})
 		all.Tallies, errs[11] = tx.Tally(minute(-1e6), minute(1e6))
 		all.Credentials, errs[12] = tx.ListCredentials("")
+		all.Lease, errs[13] = tx.Lease("loops")
 		for _, err := range errs {
 			if err != nil {
 				return err
