@@ -9,6 +9,11 @@ import (
 // Order is all that an agent needs to run one task. It holds secrets and the
 // attempt's token, so it travels in a file that only the agent's user can read
 // or over TLS, never in arguments or the environment.
+//
+// An agent on another machine asks for it: GET /v1/agent/orders/{rank}?run=ID
+// with the attempt's token. ID is of the agent's own choice; the first one that
+// asks for a rank is the only one that ever gets it, all others are answered
+// with code "fenced": a task runs once, whatever the engine starts again.
 type Order struct {
 	Server Contact `json:"server"`
 
@@ -56,7 +61,10 @@ type Order struct {
 type Contact struct {
 	URL         string `json:"url,omitempty"`
 	AddressFile string `json:"addressFile,omitempty"`
-	Token       string `json:"token"`
+	// CA holds the PEM certificates that the server's is checked against, where
+	// those of the machine don't do.
+	CA    string `json:"ca,omitempty"`
+	Token string `json:"token"`
 }
 
 // Staged is a set of files that an agent lays out, read-only, under Name.
@@ -100,6 +108,8 @@ type Started struct {
 	// Limits tells how the resources are held: "cgroup v1", "cgroup v2" or
 	// "none", with the reason.
 	Limits string `json:"limits"`
+	// Node is where it runs, if the site's scheduler chose that.
+	Node string `json:"node,omitempty"`
 }
 
 // Ready says that a serving task answers.

@@ -223,6 +223,11 @@ type TaskStatus struct {
 	MaxBytes int64     `json:"maxBytes,omitempty"`
 	// Seq is the number of the last report taken from this task's agent.
 	Seq int64 `json:"seq,omitempty"`
+	// Run is the agent that got the task's order over the network; no other one
+	// does.
+	Run string `json:"run,omitempty"`
+	// Node is where it runs, if the site's scheduler chose that.
+	Node string `json:"node,omitempty"`
 }
 
 // Feed serves one staged dataset's samples over PENSTOCK_FEED, in an order that

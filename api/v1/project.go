@@ -56,7 +56,8 @@ type Pool = Resource[PoolSpec, PoolStatus]
 
 // PoolSpec declares capacity, or where to discover it.
 type PoolSpec struct {
-	// Executor runs the pool's work: "local".
+	// Executor runs the pool's work: "local" for this machine, or the name that
+	// the server's settings give to a cluster.
 	Executor     string `json:"executor"`
 	Provider     string `json:"provider,omitempty"`                                         // who bills for it
 	Region       string `json:"region,omitempty"`                                           // where it stands
@@ -76,6 +77,15 @@ type Node struct {
 	Name     string             `json:"name"`              // the host name
 	Capacity penstock.Resources `json:"capacity"`          // accelerators are counted from Devices, or make Devices where there are none
 	Devices  []Device           `json:"devices,omitempty"` // one for each accelerator
+	// Labels are what the engine says of the machine: its topology, at any level,
+	// and its features.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Others is what work that isn't Penstock's holds of the machine; Capacity is
+	// without it.
+	Others penstock.Resources `json:"others,omitempty"`
+	// Unavailable says why nothing new may start here: it is cordoned, not ready,
+	// or tainted. What runs goes on.
+	Unavailable string `json:"unavailable,omitempty"`
 }
 
 // Device is one accelerator. ID is what the runtime knows it by.

@@ -10,9 +10,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/penstock/penstock"
@@ -23,6 +25,8 @@ import (
 
 const usage = `usage:
   penstock-agent run --dir DIR [--gate FILE] [--cache DIR]   run the task whose order is in DIR
+  penstock-agent run --dir DIR --contact FILE --rank N --master HOST:PORT [--first N] [--local-rank N] [--node NAME] [--cache DIR]
+                                                             run that task of the attempt whose server is in FILE
   penstock-agent prepare                                     make a dataset's version; a job, started by Penstock
   penstock-agent version                                     say which build this is
 `
@@ -59,6 +63,7 @@ func run(args []string, stderr io.Writer, signals <-chan os.Signal) int {
 	dir := flags.String("dir", "", "the task's private folder")
 	gate := flags.String("gate", "", "a file that must be there before the task begins")
 	cache := flags.String("cache", "", "the folder of blobs that this machine's tasks share")
+	asked := remoteFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -66,10 +71,41 @@ func run(args []string, stderr io.Writer, signals <-chan os.Signal) int {
 		fmt.Fprint(stderr, "penstock-agent: run needs --dir and nothing else\n"+usage)
 		return 2
 	}
-	err := agent.Run(context.Background(), agent.Options{
-		Dir: agent.Folder(*dir), Gate: *gate, Cache: *cache, Signals: signals, Feed: feed.Handler,
-	})
-	return status(err, stderr)
+	remote, err := asked()
+	if err != nil {
+		return status(err, stderr)
+	}
+	return status(agent.Run(context.Background(), agent.Options{
+		Dir: agent.Folder(*dir), Gate: *gate, Cache: *cache, Signals: signals, Remote: remote, Feed: feed.Handler,
+	}), stderr)
+}
+
+// remoteFlags are how an engine says which task of which attempt this is. What
+// it gives is nil for a task whose order stands in its folder.
+func remoteFlags(flags *flag.FlagSet) func() (*agent.Remote, error) {
+	contact := flags.String("contact", "", "a file that tells how to reach the server")
+	rank := flags.Int("rank", 0, "the task's rank, counted from --first")
+	first := flags.Int("first", 0, "the rank of the first task of its set")
+	local := flags.Int("local-rank", 0, "how many tasks of lower rank share this machine")
+	node := flags.String("node", "", "the name of this machine, where the engine chose it")
+	master := flags.String("master", "", "HOST:PORT of rank 0")
+	return func() (*agent.Remote, error) {
+		if *contact == "" {
+			return nil, nil
+		}
+		host, text, err := net.SplitHostPort(*master)
+		if err != nil {
+			return nil, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("--master %q is not HOST:PORT", *master), Err: err}
+		}
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("--master %q is not HOST:PORT", *master), Err: err}
+		}
+		c, err := agent.ReadContact(*contact)
+		return &agent.Remote{
+			Contact: c, Rank: *first + *rank, LocalRank: *local, Node: *node, MasterAddr: host, MasterPort: port, Echo: os.Stdout,
+		}, err
+	}
 }
 
 // prepare is the job that makes a dataset's version. A signal ends it.

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,6 +54,9 @@ type Options struct {
 	Cache string
 	// Signals are SIGTERM and SIGINT, caught from the start of the program on.
 	Signals <-chan os.Signal
+	// Remote is how the order is got from the server; nil is an order that stands
+	// in Dir.
+	Remote *Remote
 	// Feed makes the handler that hands out samples of the data in dataDir. nil
 	// is an agent that can't.
 	Feed func(order v1.Order, dataDir string) (http.Handler, error)
@@ -68,6 +72,7 @@ type agent struct {
 	spool   *spool
 	log     *logWriter
 	stop    *stopper
+	grace   atomic.Int64 // the order's, in ns
 }
 
 // Run does everything for one task and returns once the server has its last
@@ -136,6 +141,7 @@ func begin(ctx context.Context, lock *os.File, o Options) (*agent, error) {
 		return nil, &penstock.Error{Code: penstock.Conflict, Msg: "the task was run before, and a task runs once"}
 	}
 	a := &agent{options: o}
+	a.stop = listen(ctx, o.Signals, func() time.Duration { return o.Dir.grace(v1.Duration(a.grace.Load())) })
 	var err error
 	if a.id, err = Identify(os.Getpid()); err != nil {
 		return nil, err
@@ -143,10 +149,10 @@ func begin(ctx context.Context, lock *os.File, o Options) (*agent, error) {
 	if err := o.Dir.writeJSON(agentFile, a.id); err != nil {
 		return nil, err
 	}
-	if err := o.Dir.read(orderFile, &a.order); err != nil {
+	if err := a.take(ctx); err != nil {
 		return nil, err
 	}
-	a.stop = listen(ctx, o.Signals, func() time.Duration { return o.Dir.grace(a.order.Grace) })
+	a.grace.Store(int64(a.order.Grace))
 	if err := o.awaitGate(ctx, a.stop); err != nil {
 		return nil, err
 	}
@@ -154,10 +160,32 @@ func begin(ctx context.Context, lock *os.File, o Options) (*agent, error) {
 		return nil, err
 	}
 	// Nothing at rest holds the token from here on.
-	if err := os.Remove(o.Dir.path(orderFile)); err != nil {
+	if err := os.Remove(o.Dir.path(orderFile)); err != nil && o.Remote == nil {
 		return nil, fmt.Errorf("remove order: %w", err)
 	}
 	return a, a.open()
+}
+
+// take reads the order, or asks the server for it.
+func (a *agent) take(ctx context.Context) error {
+	remote := a.options.Remote
+	if remote == nil {
+		if err := a.options.Dir.read(orderFile, &a.order); err != nil {
+			return err
+		}
+		var err error
+		a.client, err = newClient(a.order.Server)
+		return err
+	}
+	c, err := newClient(remote.Contact)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := until(ctx, a.stop.asked, errStopped)
+	defer cancel()
+	a.client = c
+	a.order, err = remote.fetch(ctx, c)
+	return err
 }
 
 // awaitGate waits for the gate. Once that is there, the task counts as started,
@@ -199,7 +227,9 @@ func (a *agent) open() error {
 	if a.spool, err = newSpool(f.path(spoolFile), a.order.Rank, time.Now); err != nil {
 		return err
 	}
-	a.client = newClient(a.order.Server)
+	if a.options.Remote != nil {
+		a.log.echo = a.options.Remote.Echo
+	}
 	return nil
 }
 
@@ -265,11 +295,18 @@ func (a *agent) task(ctx context.Context) v1.Exited {
 			return unstarted(err)
 		}
 	}
+	if a.options.Remote != nil {
+		places.given = a.options.Remote.inherited()
+	}
 	t, err := start(a.options.Dir, a.id, a.order, places, a.log)
 	if err != nil {
 		return unstarted(err)
 	}
-	_ = a.spool.add(v1.Report{Started: &v1.Started{PID: t.cmd.Process.Pid, Limits: t.limits}}) // can be encoded
+	started := v1.Started{PID: t.cmd.Process.Pid, Limits: t.limits}
+	if a.options.Remote != nil {
+		started.Node = a.options.Remote.Node
+	}
+	_ = a.spool.add(v1.Report{Started: &started}) // can be encoded
 	return a.watch(ctx, t, k, places.port)
 }
 

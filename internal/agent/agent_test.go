@@ -45,7 +45,7 @@ func TestAnAnswerIsFinalOnlyWhereItIsPenstocksOwn(t *testing.T) {
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, c.body)
 		}))
-		_, err := newClient(v1.Contact{URL: server.URL, Token: "t"}).report(t.Context(), []v1.Report{{Seq: 1}})
+		_, err := dial(t, v1.Contact{URL: server.URL, Token: "t"}).report(t.Context(), []v1.Report{{Seq: 1}})
 		server.Close()
 		if got := errors.As(err, &temporary{}); got != c.temporary || penstock.CodeOf(err) != c.code {
 			t.Errorf("%d %s gives %v (%s), temporary: %v", c.status, c.body, err, penstock.CodeOf(err), got)
@@ -53,9 +53,18 @@ func TestAnAnswerIsFinalOnlyWhereItIsPenstocksOwn(t *testing.T) {
 	}
 }
 
+func dial(t *testing.T, contact v1.Contact) *client {
+	t.Helper()
+	c, err := newClient(contact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestTheServersAddressIsReadAgainAfterAFailure(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "address")
-	c := newClient(v1.Contact{URL: "http://127.0.0.1:1", AddressFile: file, Token: "t"})
+	c := dial(t, v1.Contact{URL: "http://127.0.0.1:1", AddressFile: file, Token: "t"})
 	asked := false
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked = true }))
 	defer server.Close()
@@ -109,7 +118,7 @@ func TestTheEarliestEndOfSeveralStopsCounts(t *testing.T) {
 func TestSpoiledBytesInTheCacheAreFetchedAgain(t *testing.T) {
 	server := runtest.NewServer(t)
 	file := server.AddBlob("a", "right")
-	c := cache{dir: t.TempDir(), client: newClient(server.Contact())}
+	c := cache{dir: t.TempDir(), client: dial(t, server.Contact())}
 	path, err := c.get(t.Context(), file)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +142,7 @@ func TestSpoiledBytesInTheCacheAreFetchedAgain(t *testing.T) {
 
 func TestAHostileDigestMakesNoFile(t *testing.T) {
 	dir := t.TempDir()
-	c := cache{dir: filepath.Join(dir, "cache"), client: newClient(v1.Contact{})}
+	c := cache{dir: filepath.Join(dir, "cache"), client: dial(t, v1.Contact{})}
 	if _, err := c.get(t.Context(), v1.File{Path: "a", Digest: "sha256:../../../evil"}); penstock.CodeOf(err) != penstock.Invalid {
 		t.Errorf("got %v, want invalid", err)
 	}

@@ -35,9 +35,14 @@ type client struct {
 	base string
 }
 
-func newClient(contact v1.Contact) *client {
-	c := &client{contact: contact, base: contact.URL, http: &http.Client{
+func newClient(contact v1.Contact) (*client, error) {
+	checks, err := trust(contact)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{contact: contact, base: strings.TrimSuffix(contact.URL, "/"), http: &http.Client{
 		Transport: &http.Transport{
+			TLSClientConfig:     checks,
 			Proxy:               http.ProxyFromEnvironment,
 			MaxIdleConnsPerHost: transfers,
 			IdleConnTimeout:     time.Minute,
@@ -46,7 +51,7 @@ func newClient(contact v1.Contact) *client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	c.findServer()
-	return c
+	return c, nil
 }
 
 // findServer reads the server's address again: it may have come back elsewhere.

@@ -22,16 +22,21 @@ type places struct {
 	folder Folder
 	feed   string // socket; empty is none
 	port   int    // 0 is none
+	// given is the environment of an engine that already made one for the
+	// command; nil where the agent makes it.
+	given map[string]string
 }
 
-// environment builds the command's environment from nothing: what the agent was
-// started with is no business of the command. A job may override the defaults,
-// but not the contract.
+// environment builds the command's environment from nothing, or from what the
+// engine gave: what the agent of this machine was started with is no business of
+// the command. A job may override the defaults, but not the contract.
 func environment(order v1.Order, p places) map[string]string {
-	env := map[string]string{
-		"PATH": searchPath, "LANG": "C.UTF-8", "HOME": p.folder.path(homeFolder), "TMPDIR": p.folder.path(tempFolder),
+	env := map[string]string{"PATH": searchPath, "LANG": "C.UTF-8"}
+	maps.Copy(env, p.given)
+	env["HOME"], env["TMPDIR"] = p.folder.path(homeFolder), p.folder.path(tempFolder)
+	if ip := net.ParseIP(order.MasterAddr); ip.IsLoopback() {
 		// Gloo picks an interface by the host's name otherwise, which often fails.
-		"GLOO_SOCKET_IFNAME": "lo",
+		env["GLOO_SOCKET_IFNAME"] = "lo"
 	}
 	if cpu := order.Resources[penstock.CPU]; cpu > 0 {
 		env["OMP_NUM_THREADS"] = strconv.FormatInt(max(int64(cpu)/1000, 1), 10)
@@ -46,10 +51,12 @@ func environment(order v1.Order, p places) map[string]string {
 		"PENSTOCK_CHECKPOINTS": p.folder.path(checkpointFolder), "PENSTOCK_OUTPUTS": p.folder.path(outputFolder),
 		"PENSTOCK_METRICS": p.folder.path(metricFile), "PENSTOCK_SECRETS": p.folder.path(secretFolder),
 	})
-	visible := strings.Join(order.Devices, ",")
-	env["CUDA_VISIBLE_DEVICES"], env["NVIDIA_VISIBLE_DEVICES"] = visible, visible
-	if visible == "" {
-		env["NVIDIA_VISIBLE_DEVICES"] = "void" // the container toolkit's word for none
+	if p.given == nil {
+		visible := strings.Join(order.Devices, ",")
+		env["CUDA_VISIBLE_DEVICES"], env["NVIDIA_VISIBLE_DEVICES"] = visible, visible
+		if visible == "" {
+			env["NVIDIA_VISIBLE_DEVICES"] = "void" // the container toolkit's word for none
+		}
 	}
 	for name, value := range order.Parameters {
 		env["PENSTOCK_PARAM_"+variable(name)] = value

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,6 +22,7 @@ const (
 type logWriter struct {
 	dir       string
 	fileBytes int64
+	echo      io.Writer // gets the same; nil is nobody
 
 	mu     sync.Mutex
 	file   *os.File
@@ -43,6 +45,9 @@ func (w *logWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.keep(p)
+	if w.echo != nil {
+		_, _ = w.echo.Write(p) // the engine's own log is a convenience
+	}
 	return len(p), nil
 }
 

@@ -54,6 +54,10 @@ func start(f Folder, agent Identity, order v1.Order, p places, log *logWriter) (
 	if t.cmd, err = command(f, order, environment(order, p)); err != nil {
 		return nil, err
 	}
+	if p.given != nil {
+		t.limits = "by the engine"
+		return t, t.launch(f, nil)
+	}
 	group, why := cgroup.Create(cgroup.Root, path.Join(string(order.Attempt), strconv.Itoa(order.Rank)), cgroup.Limits{
 		Memory: int64(order.Resources[penstock.Memory]), CPU: int64(order.Resources[penstock.CPU]), Processes: maxProcesses,
 	})

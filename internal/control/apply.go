@@ -84,6 +84,9 @@ func (c *Control) applyOne(tx store.Tx, by string, o v1.Object) (v1.ApplyResult,
 	if err := prepareApply(tx, &o); err != nil {
 		return result, err
 	}
+	if err := c.checkExecutor(o); err != nil {
+		return result, err
+	}
 	old, err := tx.Get(o.Ref())
 	switch {
 	case penstock.CodeOf(err) == penstock.NotFound && o.Metadata.Revision != 0:
@@ -117,6 +120,24 @@ func (c *Control) applyOne(tx store.Tx, by string, o v1.Object) (v1.ApplyResult,
 	result.Action, result.Diff = "changed", spec.Diff(old, o)
 	result.Object, err = c.changeObject(tx, by, old, o)
 	return result, err
+}
+
+// checkExecutor refuses a pool whose work nobody would run.
+func (c *Control) checkExecutor(o v1.Object) error {
+	if o.Kind != penstock.KindPool || len(c.Executors) == 0 {
+		return nil
+	}
+	pool, err := v1.As[v1.PoolSpec, v1.PoolStatus](o)
+	if err != nil {
+		return err
+	}
+	if _, ok := c.Executors[pool.Spec.Executor]; ok {
+		return nil
+	}
+	return &penstock.Error{
+		Code: penstock.Invalid, Where: "spec.executor", Msg: fmt.Sprintf("this server has no executor %q", pool.Spec.Executor),
+		Hint: "it has " + strings.Join(sortedKeys(c.Executors), ", ") + "; others come with executors in its settings (docs/config.md)",
+	}
 }
 
 // prepareApply checks an object against what is there, and fills in labels.

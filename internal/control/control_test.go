@@ -451,6 +451,35 @@ func TestReportsAreTakenOnceAndInOrder(t *testing.T) {
 	})
 }
 
+func TestAnOrderGoesToOneAgentOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlant(t, 1000)
+		p.apply(penstock.KindJob, "lab", "train", gang(1, 1000, map[string]string{sim.RunFor: "1h"}))
+		p.until("train", penstock.PhaseRunning, time.Minute)
+		attempt := p.fleet.Live()[0]
+		for _, c := range []struct {
+			name, run string
+			rank      int
+			code      penstock.Code
+		}{
+			{"the first gets it", "a", 0, ""},
+			{"and gets it again, if the answer was lost", "a", 0, ""},
+			{"a second one of the same task doesn't", "b", 0, penstock.Fenced},
+			{"nor one without a name", "", 0, penstock.Invalid},
+			{"there is no such rank", "a", 1, penstock.Invalid},
+			{"nor this one", "a", -1, penstock.Invalid},
+		} {
+			order, err := p.server.Order(t.Context(), attempt, c.rank, c.run)
+			if penstock.CodeOf(err) != c.code || (err == nil) != (order.Job == "train") || order.Server.Token != "" {
+				t.Errorf("%s: got %+v, %v", c.name, order, err)
+			}
+		}
+		if _, err := p.server.Order(t.Context(), "0192-unknown", 0, "a"); penstock.CodeOf(err) != penstock.Fenced {
+			t.Errorf("an attempt that is gone: %v", err)
+		}
+	})
+}
+
 // TestNothingIsLostOrRunTwiceWhateverCrashes runs random gangs under random
 // faults: workers and agents killed, the server crashed at any moment.
 func TestNothingIsLostOrRunTwiceWhateverCrashes(t *testing.T) {

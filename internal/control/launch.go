@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -13,15 +14,20 @@ import (
 	"github.com/penstock/penstock/internal/store"
 )
 
-// launchAttempts starts each gang whose tasks have not been heard of. Starting
-// is idempotent, so it is repeated until the agents report.
+// launchAttempts starts each gang that its executor hasn't got yet. Starting is
+// idempotent, so it is repeated until the executor has it.
 func (c *Control) launchAttempts(ctx context.Context) error {
 	live, err := c.liveAttempts(ctx)
 	if err != nil {
 		return err
 	}
+	live = slices.DeleteFunc(live, func(a v1.Attempt) bool { return a.Metadata.Phase != penstock.PhaseStarting || heard(a) })
+	if len(live) == 0 {
+		return nil
+	}
+	have, err := c.observeAll(ctx)
 	for _, a := range live {
-		if a.Metadata.Phase != penstock.PhaseStarting || heard(a) {
+		if slices.ContainsFunc(have, func(o run.Observation) bool { return o.Attempt == a.Metadata.UID }) {
 			continue
 		}
 		if err := c.launch(ctx, a); err != nil {
@@ -30,7 +36,7 @@ func (c *Control) launchAttempts(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return err
 }
 
 func heard(a v1.Attempt) bool {
@@ -96,6 +102,40 @@ func (c *Control) failLaunch(ctx context.Context, a v1.Attempt, cause error) err
 		return save(tx, &a)
 	})
 }
+
+// Order is what the agent of a task on another machine is to do: run is of the
+// agent's own choice, and the first one that asks for a rank is the only one
+// that gets it. Any other one is Fenced, as is one whose attempt has ended.
+func (c *Control) Order(ctx context.Context, attempt penstock.UID, rank int, run string) (v1.Order, error) {
+	if run == "" || len(run) > maxRun {
+		return v1.Order{}, &penstock.Error{Code: penstock.Invalid, Where: "run", Msg: fmt.Sprintf("an agent names its run, in %d bytes at most", maxRun)}
+	}
+	var order v1.Order
+	err := c.Store.Update(ctx, func(tx store.Tx) error {
+		t, err := openTelling(tx, attempt, rank)
+		if err != nil {
+			return err
+		}
+		if t.task.Run != "" && t.task.Run != run || ended(*t.task) {
+			return fenced(fmt.Sprintf("another agent has run rank %d: a task runs once", rank))
+		}
+		shared, err := c.sharedOrder(tx, t.job, t.attempt)
+		if err != nil {
+			return err
+		}
+		order = c.taskOrders(shared, t.job, t.attempt)[rank]
+		if t.task.Run == run {
+			return nil
+		}
+		t.task.Run = run
+		return t.close()
+	})
+	order.Server = v1.Contact{} // the agent knows it already
+	return order, err
+}
+
+// maxRun bounds the name of an agent's run, in bytes.
+const maxRun = 64
 
 // orders writes the orders of a gang, each with a token that is good for this
 // attempt only. An attempt that is launched again after a crash gets a new

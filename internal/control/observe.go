@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -133,33 +134,61 @@ func sameJSON(a, b any) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
+// startTime is how long an engine may take from getting a gang to running all of
+// it: it may have to wait for its own scheduler, and for images.
+const startTime = 30 * time.Minute
+
 // observeTasks marks the tasks whose agent is gone although it never reported
-// an end. What an agent did report stands: it is written before the agent
-// leaves.
+// an end, and tells what those wait for that haven't begun. What an agent did
+// report stands: it is written before the agent leaves.
 func (c *Control) observeTasks(ctx context.Context) error {
 	live, err := c.liveAttempts(ctx)
-	if err != nil {
+	if err != nil || len(live) == 0 {
 		return err
 	}
+	seen, err := c.observeAll(ctx)
+	for _, attempt := range live {
+		news := slices.DeleteFunc(slices.Clone(seen), func(o run.Observation) bool {
+			return o.Attempt != attempt.Metadata.UID || !unended(attempt, o.Rank) || !tells(attempt, o)
+		})
+		if len(news) == 0 {
+			continue
+		}
+		if err := c.markSeen(ctx, attempt.Ref(), news); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// observeAll asks every executor. One that can't be asked leaves the others'
+// words standing.
+func (c *Control) observeAll(ctx context.Context) ([]run.Observation, error) {
+	var all []run.Observation
+	var errs []error
 	for name, executor := range c.Executors {
 		seen, err := executor.Observe(ctx)
 		if err != nil {
-			return fmt.Errorf("observe executor %s: %w", name, err)
+			errs = append(errs, fmt.Errorf("observe executor %s: %w", name, err))
 		}
-		for _, attempt := range live {
-			gone := slices.DeleteFunc(slices.Clone(seen), func(o run.Observation) bool {
-				return o.Attempt != attempt.Metadata.UID || o.State != run.Gone || !unended(attempt, o.Rank)
-			})
-			if len(gone) == 0 {
-				continue
-			}
-			if err := c.markGone(ctx, attempt.Ref(), gone); err != nil {
-				return err
-			}
-		}
+		all = append(all, seen...)
 	}
-	return nil
+	return all, errors.Join(errs...)
 }
+
+// tells reports whether an observation changes anything.
+func tells(a v1.Attempt, o run.Observation) bool {
+	t := a.Status.Tasks[o.Rank]
+	switch o.State {
+	case run.Gone:
+		return true
+	case run.Pending:
+		return t.Message != o.Detail || late(a)
+	}
+	return t.Seq == 0 && t.Message != "" // what it waited for is over
+}
+
+func late(a v1.Attempt) bool { return now().Sub(a.Metadata.CreatedAt) > startTime }
 
 func unended(a v1.Attempt, rank int) bool {
 	return rank >= 0 && rank < len(a.Status.Tasks) && !ended(a.Status.Tasks[rank])
@@ -169,18 +198,26 @@ func ended(t v1.TaskStatus) bool {
 	return t.State == "exited" || t.State == "unstarted" || t.State == "gone"
 }
 
-func (c *Control) markGone(ctx context.Context, ref penstock.Ref, gone []run.Observation) error {
+func (c *Control) markSeen(ctx context.Context, ref penstock.Ref, news []run.Observation) error {
 	return c.Store.Update(ctx, func(tx store.Tx) error {
 		attempt, err := store.Load[v1.AttemptSpec, v1.AttemptStatus](tx, ref)
 		if err != nil {
 			return err
 		}
-		for _, o := range gone {
+		for _, o := range news {
 			if !unended(attempt, o.Rank) {
 				continue
 			}
 			t := &attempt.Status.Tasks[o.Rank]
-			t.State, t.Message, t.Ended, t.Address = "gone", o.Detail, now(), ""
+			switch {
+			case o.State == run.Gone:
+				t.State, t.Message, t.Ended, t.Address = "gone", o.Detail, now(), ""
+			case o.State == run.Pending && late(attempt):
+				t.State, t.Ended = "unstarted", now()
+				t.Message = fmt.Sprintf("it did not start within %s: %s", startTime, o.Detail)
+			case t.Seq == 0:
+				t.Message = o.Detail
+			}
 		}
 		return save(tx, &attempt)
 	})

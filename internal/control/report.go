@@ -116,6 +116,7 @@ func (t *telling) take(r v1.Report) error {
 	switch {
 	case r.Started != nil:
 		t.task.State, t.task.PID, t.task.Limits, t.task.Started = "running", r.Started.PID, r.Started.Limits, r.At
+		t.task.Node = r.Started.Node
 		return t.begin()
 	case r.Ready != nil:
 		t.task.State, t.task.Address = "ready", r.Ready.Address

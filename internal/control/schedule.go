@@ -157,7 +157,8 @@ func addPools(tx store.Tx, s *snapshot.State) error {
 	}
 	for _, p := range pools {
 		if p.Metadata.DeletedAt.IsZero() {
-			s.Pools = append(s.Pools, snapshot.Pool{Name: p.Metadata.Name, Nodes: p.Status.Nodes})
+			nodes := slices.DeleteFunc(slices.Clone(p.Status.Nodes), func(n v1.Node) bool { return n.Unavailable != "" })
+			s.Pools = append(s.Pools, snapshot.Pool{Name: p.Metadata.Name, Nodes: nodes})
 		}
 	}
 	slices.SortFunc(s.Pools, func(a, b snapshot.Pool) int { return strings.Compare(a.Name, b.Name) })

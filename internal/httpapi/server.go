@@ -35,6 +35,7 @@ type Control interface {
 	Approve(ctx context.Context, by string, version penstock.Ref, a v1.Approval) (v1.ModelVersion, error)
 	Promote(ctx context.Context, by, project string, m v1.AliasMove) (v1.Model, error)
 	Report(ctx context.Context, attempt penstock.UID, reports []v1.Report) (int64, error)
+	Order(ctx context.Context, attempt penstock.UID, rank int, run string) (v1.Order, error)
 	Cost(ctx context.Context, window meter.Window) (meter.Report, error)
 }
 

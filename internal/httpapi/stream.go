@@ -26,6 +26,7 @@ func (s *Server) streamRoutes() {
 	s.mux.HandleFunc("HEAD /v1/blobs/{digest}", s.headBlob)
 	s.mux.HandleFunc("PUT /v1/blobs/{digest}", s.putBlob)
 	s.mux.HandleFunc("POST /v1/agent/reports", s.reports)
+	s.mux.HandleFunc("GET /v1/agent/orders/{rank}", s.order)
 	s.mux.HandleFunc("GET /v1/agent/blobs/{digest}", s.agentBlob(s.getBlob))
 	s.mux.HandleFunc("HEAD /v1/agent/blobs/{digest}", s.agentBlob(s.headBlob))
 	s.mux.HandleFunc("PUT /v1/agent/blobs/{digest}", s.agentBlob(s.putBlob))
@@ -356,4 +357,21 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v1.ReportsAnswer{Taken: taken}) // the agent sends again if this fails
+}
+
+// order hands a task's order to the one agent that runs it.
+func (s *Server) order(w http.ResponseWriter, r *http.Request) {
+	rank, err := strconv.Atoi(r.PathValue("rank"))
+	if err != nil {
+		s.refuse(w, invalid("rank", "ranks count from 0", "%.40q is not a rank", r.PathValue("rank")))
+		return
+	}
+	order, err := s.Control.Order(r.Context(), principal(r.Context()).Attempt, rank, r.URL.Query().Get("run"))
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // it holds secrets
+	_ = json.NewEncoder(w).Encode(order)        // the agent asks again if this fails
 }

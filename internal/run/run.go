@@ -1,6 +1,6 @@
 // Package run is the port to the engines that run work. Adapters: local
-// (processes of this machine, each under its agent); the suite in runtest holds
-// for each of them.
+// (processes of this machine, each under its agent), kubernetes and slurm; the
+// suite in runtest holds for each of them.
 //
 // An Executor only starts, stops and looks. What happens inside a task is told
 // by its agent, over the server's API (see v1.Report); the Executor's word
@@ -22,7 +22,8 @@ import (
 // the server: they are idempotent.
 type Executor interface {
 	// Start makes the gang run: one agent for each order, in rank order, with
-	// MasterAddr and MasterPort filled in. Starting an attempt that was started
+	// MasterAddr and MasterPort filled in (an agent on another machine asks the
+	// server for the rest of its order, see v1.Order). Starting an attempt that was started
 	// before, even if it has ended since, changes nothing. An error means that
 	// nothing of the gang is left running by this call.
 	Start(ctx context.Context, gang []v1.Order) error
@@ -55,10 +56,13 @@ type LogOptions struct {
 // State is what an Executor can see of a task.
 type State string
 
-// A task runs while its agent lives. It is gone when the agent ended: after it
-// delivered its last report, or because something killed it. Everything that
-// the task started is dead before a task is seen as Gone.
+// A task is pending while its engine has it but no agent runs yet: it waits for
+// the site's scheduler, or an image. It runs while its agent lives. It is gone
+// when the agent ended: after it delivered its last report, or because
+// something killed it. Everything that the task started is dead before a task is
+// seen as Gone.
 const (
+	Pending State = "pending"
 	Running State = "running"
 	Gone    State = "gone"
 )
@@ -68,6 +72,9 @@ type Observation struct {
 	Attempt penstock.UID
 	Rank    int
 	State   State
-	// Detail says what is known of the end, for people.
+	// Detail says what a pending task waits for, or what is known of the end, for
+	// people.
 	Detail string
+	// Node is where the task is, if the site's scheduler chose that.
+	Node string
 }

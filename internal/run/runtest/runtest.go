@@ -127,6 +127,7 @@ func (b *bench) run(script string, edits ...func(*v1.Order)) {
 
 func (b *bench) start(gang ...v1.Order) {
 	b.t.Helper()
+	b.Keep(gang)
 	if err := b.Executor.Start(b.t.Context(), gang); err != nil {
 		b.t.Fatalf("start: %v", err)
 	}

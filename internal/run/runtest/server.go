@@ -34,6 +34,8 @@ type Server struct {
 	reports map[int][]v1.Report // by rank
 	blobs   map[penstock.Digest][]byte
 	puts    map[penstock.Digest]int
+	orders  []v1.Order
+	runs    map[int]string // which agent got a rank's order
 	fenced  bool
 	lose    int           // so many answers to reports
 	held    chan struct{} // uploads wait until it is closed
@@ -44,7 +46,7 @@ type Server struct {
 func NewServer(t *testing.T) *Server {
 	s := &Server{
 		t: t, address: filepath.Join(t.TempDir(), "address"), token: "agent-token-" + strings.ToLower(t.Name()),
-		reports: map[int][]v1.Report{}, blobs: map[penstock.Digest][]byte{}, puts: map[penstock.Digest]int{},
+		reports: map[int][]v1.Report{}, blobs: map[penstock.Digest][]byte{}, puts: map[penstock.Digest]int{}, runs: map[int]string{},
 	}
 	s.Up()
 	t.Cleanup(s.Down)
@@ -60,6 +62,7 @@ func (s *Server) Contact() v1.Contact {
 func (s *Server) Up() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/agent/reports", s.guard(s.takeReports))
+	mux.HandleFunc("GET /v1/agent/orders/{rank}", s.guard(s.giveOrder))
 	mux.HandleFunc("GET /v1/agent/blobs/{digest}", s.guard(s.getBlob)) // HEAD, too
 	mux.HandleFunc("PUT /v1/agent/blobs/{digest}", s.guard(s.putBlob))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,6 +88,13 @@ func (s *Server) Down() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.http.Close()
+}
+
+// Keep holds the orders of a gang, for agents that ask for theirs.
+func (s *Server) Keep(gang []v1.Order) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.orders = slices.Clone(gang)
 }
 
 // Fence makes the server say that a newer attempt has taken over.
@@ -229,6 +239,27 @@ func (s *Server) take(rank int, r v1.Report) {
 			s.t.Errorf("report %d of rank %d names %s, which isn't stored with %d bytes", r.Seq, rank, file.Path, file.Size)
 		}
 	}
+}
+
+// giveOrder hands each order to the first agent that asks for it.
+func (s *Server) giveOrder(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, order := range s.orders {
+		if fmt.Sprint(order.Rank) != r.PathValue("rank") {
+			continue
+		}
+		asks := r.URL.Query().Get("run")
+		if first, given := s.runs[order.Rank]; given && first != asks {
+			problem(w, penstock.Fenced, "another agent has run this rank: a task runs once")
+			return
+		}
+		s.runs[order.Rank] = asks
+		order.Server = v1.Contact{}
+		_ = json.NewEncoder(w).Encode(order)
+		return
+	}
+	problem(w, penstock.Invalid, "there is no such rank")
 }
 
 // wait holds a call back while uploads are held.
