@@ -94,7 +94,7 @@ func (s *server) open(ctx context.Context) error {
 		MaxBody: int64(s.config.Limits.Body), MaxObjects: s.config.Limits.Objects,
 	})
 	if s.page, err = webui.New(webui.Options{
-		Store: s.store, Control: s.control, Verifier: s.api.Verifier(), Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
+		Store: s.store, Control: s.control, Verifier: s.api.Verifier(), Journal: s.api.Journal(), Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
 	}); err != nil {
 		return err
 	}

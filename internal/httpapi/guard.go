@@ -118,14 +118,12 @@ func (s *Server) audit(next http.Handler) http.Handler {
 			return
 		}
 		if reads(r) {
-			seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-			next.ServeHTTP(seen, r)
-			s.journal.later(entryOf(r, seen.status))
+			s.journal.Read(w, r, next, func(status int) (store.AuditEntry, bool) { return entryOf(r, status), true })
 			return
 		}
 		held := &heldWriter{header: http.Header{}, status: http.StatusOK}
 		next.ServeHTTP(held, r)
-		if err := s.journal.now(entryOf(r, held.status)); err != nil {
+		if err := s.journal.Now(entryOf(r, held.status)); err != nil {
 			s.refuse(w, fmt.Errorf("write audit entry: %w", err))
 			return
 		}
@@ -151,20 +149,6 @@ func bounded(text string) string {
 }
 
 func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
-
-// statusWriter remembers the status that was sent.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.ResponseController reach the flusher.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // heldWriter keeps an answer back until it may be sent.
 type heldWriter struct {

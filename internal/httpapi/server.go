@@ -17,6 +17,7 @@ import (
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/audit"
 	"github.com/penstock/penstock/internal/auth"
 	"github.com/penstock/penstock/internal/blob"
 	"github.com/penstock/penstock/internal/control"
@@ -68,7 +69,7 @@ const (
 type Server struct {
 	Options
 	verifier *auth.Verifier
-	journal  *journal
+	journal  *audit.Journal
 	api      huma.API
 	mux      *http.ServeMux
 	calls    inFlight
@@ -82,7 +83,7 @@ func New(o Options) *Server {
 	if o.MaxObjects <= 0 {
 		o.MaxObjects = 1000
 	}
-	s := &Server{Options: o, verifier: auth.NewVerifier(o.Store), journal: newJournal(o.Store, o.Log), mux: http.NewServeMux()}
+	s := &Server{Options: o, verifier: auth.NewVerifier(o.Store), journal: audit.NewJournal(o.Store, o.Log), mux: http.NewServeMux()}
 	s.api = humago.New(s.mux, apiConfig(o.Version))
 	s.api.UseMiddleware(func(c huma.Context, next func(huma.Context)) { next(ourStatus{c}) })
 	s.routes()
@@ -90,12 +91,15 @@ func New(o Options) *Server {
 }
 
 // Close writes what is left of the audit log.
-func (s *Server) Close() { s.journal.close() }
+func (s *Server) Close() { s.journal.Close() }
 
 // Handler serves the API below the prefix /api.
 func (s *Server) Handler() http.Handler {
 	return http.StripPrefix("/api", s.authenticate(s.audit(s.admit(s.idempotent(s.mux)))))
 }
+
+// Journal takes the entries of the other surfaces of the same server.
+func (s *Server) Journal() *audit.Journal { return s.journal }
 
 // Verifier checks tokens, for the other surfaces of the same server.
 func (s *Server) Verifier() *auth.Verifier { return s.verifier }

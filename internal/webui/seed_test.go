@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/audit"
 	"github.com/penstock/penstock/internal/auth"
 	"github.com/penstock/penstock/internal/meter"
 	"github.com/penstock/penstock/internal/run"
@@ -30,6 +31,7 @@ type world struct {
 	t        *testing.T
 	store    store.Store
 	verifier *auth.Verifier
+	journal  *audit.Journal
 	site     *site
 	now      time.Time
 	created  int    // objects so far
@@ -55,6 +57,8 @@ func newWorld(t *testing.T) *world {
 		t: t, store: st, verifier: auth.NewVerifier(st), now: time.Now().UTC().Truncate(time.Microsecond),
 		logs: "step 1 loss 2.5\n", tokens: map[string]string{}, ids: map[string]string{},
 	}
+	w.journal = audit.NewJournal(st, slog.New(slog.DiscardHandler))
+	t.Cleanup(w.journal.Close)
 	w.update(func(tx store.Tx) {
 		w.seedTenants(tx)
 		w.seedTraining(tx)
@@ -307,7 +311,7 @@ func (s scribe) Logs(_ context.Context, _ penstock.UID, rank int, _ run.LogOptio
 
 func (w *world) options() Options {
 	return Options{
-		Store: w.store, Control: stage{w}, Verifier: w.verifier, Executors: map[string]run.Executor{"local": scribe{w: w}},
+		Store: w.store, Control: stage{w}, Verifier: w.verifier, Journal: w.journal, Executors: map[string]run.Executor{"local": scribe{w: w}},
 		Log: slog.New(slog.DiscardHandler), Version: "v0.0.0-test", Currency: "EUR",
 	}
 }

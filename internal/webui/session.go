@@ -46,7 +46,7 @@ func (s *site) session(next http.Handler) http.Handler {
 			http.Error(w, "the session could not be checked", http.StatusInternalServerError)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, p)))
+		s.read(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, p)), next)
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/audit"
 	"github.com/penstock/penstock/internal/auth"
 	"github.com/penstock/penstock/internal/meter"
 	"github.com/penstock/penstock/internal/run"
@@ -46,6 +47,8 @@ type Options struct {
 	Store    store.Store
 	Control  Control
 	Verifier Verifier
+	// Journal gets an entry for each page that is read.
+	Journal *audit.Journal
 	// Executors are asked for the ends of logs, by the name in a pool's spec.
 	Executors map[string]run.Executor
 	Log       *slog.Logger
@@ -58,6 +61,7 @@ type site struct {
 	Options
 	assets assets
 	csp    string
+	trail  trail
 }
 
 // New makes the handler of everything below "/" that isn't another surface's.
@@ -70,8 +74,8 @@ func New(o Options) (http.Handler, error) {
 }
 
 func newSite(o Options, from fs.FS) (*site, error) {
-	if o.Store == nil || o.Control == nil || o.Verifier == nil || o.Log == nil {
-		return nil, &penstock.Error{Code: penstock.Internal, Msg: "the web page needs a store, a control, a verifier and a log"}
+	if o.Store == nil || o.Control == nil || o.Verifier == nil || o.Journal == nil || o.Log == nil {
+		return nil, &penstock.Error{Code: penstock.Internal, Msg: "the web page needs a store, a control, a verifier, a journal and a log"}
 	}
 	a, err := loadAssets(from)
 	if err != nil {

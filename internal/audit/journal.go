@@ -1,8 +1,9 @@
-package httpapi
+package audit
 
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -10,9 +11,9 @@ import (
 	"github.com/penstock/penstock/internal/store"
 )
 
-// journal writes audit entries in batches, in one order: many calls share one
-// commit. It is bounded: when it is full, callers wait.
-type journal struct {
+// Journal writes entries in batches, in one order: many calls share one commit.
+// It is bounded: when it is full, callers wait.
+type Journal struct {
 	store   store.Store
 	log     *slog.Logger
 	entries chan pendingEntry
@@ -29,8 +30,9 @@ type pendingEntry struct {
 // maxBatch is how many entries one commit takes at most.
 const maxBatch = 256
 
-func newJournal(s store.Store, log *slog.Logger) *journal {
-	j := &journal{
+// NewJournal makes a Journal of a store's log. Close it to write the last entries.
+func NewJournal(s store.Store, log *slog.Logger) *Journal {
+	j := &Journal{
 		store: s, log: log, entries: make(chan pendingEntry, 4*maxBatch),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -38,9 +40,9 @@ func newJournal(s store.Store, log *slog.Logger) *journal {
 	return j
 }
 
-// now returns once the entry is durable. It waits even for a caller who left:
+// Now returns once the entry is durable. It waits even for a caller who left:
 // what was done is written down.
-func (j *journal) now(e store.AuditEntry) error {
+func (j *Journal) Now(e store.AuditEntry) error {
 	written := make(chan error, 1)
 	if err := j.take(pendingEntry{e, written}); err != nil {
 		return err
@@ -58,8 +60,8 @@ func (j *journal) now(e store.AuditEntry) error {
 	}
 }
 
-// later hands the entry over without waiting for the disk.
-func (j *journal) later(e store.AuditEntry) {
+// Later hands the entry over without waiting for the disk.
+func (j *Journal) Later(e store.AuditEntry) {
 	if err := j.take(pendingEntry{entry: e}); err != nil {
 		j.log.Error("an audit entry was not written", "actor", e.Actor, "verb", e.Verb, "target", e.Target, "error", err)
 	}
@@ -67,7 +69,7 @@ func (j *journal) later(e store.AuditEntry) {
 
 var errStopped = &penstock.Error{Code: penstock.Unavailable, Msg: "the server is stopping"}
 
-func (j *journal) take(p pendingEntry) error {
+func (j *Journal) take(p pendingEntry) error {
 	select {
 	case <-j.stop:
 		return errStopped
@@ -81,12 +83,37 @@ func (j *journal) take(p pendingEntry) error {
 	}
 }
 
-func (j *journal) close() {
+// Read serves a call that changes nothing, and writes it down once it was
+// answered: entry makes the entry from the HTTP status, or false for none.
+func (j *Journal) Read(w http.ResponseWriter, r *http.Request, next http.Handler, entry func(status int) (store.AuditEntry, bool)) {
+	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	next.ServeHTTP(seen, r)
+	if e, ok := entry(seen.status); ok {
+		j.Later(e)
+	}
+}
+
+// statusWriter remembers the status that was sent.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the flusher.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Close writes what is left and takes no more.
+func (j *Journal) Close() {
 	j.ending.Do(func() { close(j.stop) })
 	<-j.done
 }
 
-func (j *journal) run() {
+func (j *Journal) run() {
 	defer close(j.done)
 	for {
 		select {
@@ -102,7 +129,7 @@ func (j *journal) run() {
 }
 
 // writeFrom writes first and what stands behind it.
-func (j *journal) writeFrom(first pendingEntry) {
+func (j *Journal) writeFrom(first pendingEntry) {
 	batch := []pendingEntry{first}
 	for len(batch) < maxBatch && len(j.entries) > 0 {
 		batch = append(batch, <-j.entries)
@@ -110,7 +137,7 @@ func (j *journal) writeFrom(first pendingEntry) {
 	j.write(batch)
 }
 
-func (j *journal) write(batch []pendingEntry) {
+func (j *Journal) write(batch []pendingEntry) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	err := j.store.Update(ctx, func(tx store.Tx) error {
