@@ -88,6 +88,7 @@ func (s *server) open(ctx context.Context) error {
 	s.control = control.New(control.Options{
 		Store: s.store, Blobs: s.blobs, Sealer: box, Executors: executors, Server: v1.Contact{AddressFile: s.folder.at("address")},
 		Runtimes: programs, RuntimeEnv: env, Log: s.log, Tick: time.Duration(s.config.Tick),
+		Sole: true, // the data folder's lock keeps other servers out
 	})
 	s.api = httpapi.New(httpapi.Options{
 		Store: s.store, Blobs: s.blobs, Control: s.control, Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,

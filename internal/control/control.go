@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -42,14 +43,19 @@ type Options struct {
 	Log        *slog.Logger
 	// Tick is how often a pass runs although nothing changed. Default 1 s.
 	Tick time.Duration
+	// Replica is what people call this server among several on one store, and
+	// Sole says that there can be no other one: see Election.
+	Replica string
+	Sole    bool
 }
 
 // Control is the loops' state. All its methods may be called from many
 // goroutines.
 type Control struct {
 	Options
-	kick   chan struct{}
-	looked map[penstock.UID]look // at pools; only passes use it
+	kick    chan struct{}
+	looked  map[penstock.UID]look // at pools; only passes use it
+	leading *atomic.Bool
 }
 
 // New makes a Control. Run starts its loops.
@@ -60,34 +66,58 @@ func New(o Options) *Control {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Control{Options: o, kick: make(chan struct{}, 1), looked: map[penstock.UID]look{}}
+	return &Control{Options: o, kick: make(chan struct{}, 1), looked: map[penstock.UID]look{}, leading: &atomic.Bool{}}
 }
 
 // settlePause keeps a burst of commits from causing a pass each.
 const settlePause = 20 * time.Millisecond
 
-// Run makes passes until ctx ends: after each change, and every Tick. A stage
-// that fails is logged and tried again in the next pass.
+// Run takes part in the election of the one server that makes passes, until ctx
+// ends, and makes them while it leads. All else that a Control does needs no
+// lead: any server on the store answers.
 func (c *Control) Run(ctx context.Context) error {
+	e := Election{Store: c.Store, Lease: LoopsLease, Replica: c.Replica, Sole: c.Sole, Log: c.Log}
+	return e.Run(ctx, func(ctx context.Context, fenced store.Store) {
+		c.leading.Store(true)
+		defer c.leading.Store(false)
+		c.inTerm(fenced).passes(ctx)
+	})
+}
+
+// Leading reports whether this server makes the passes, as far as it knows.
+func (c *Control) Leading() bool { return c.leading.Load() }
+
+// inTerm is this Control for one term: it commits through the fenced store, and
+// has seen nothing of the fleet yet.
+func (c *Control) inTerm(fenced store.Store) *Control {
+	t := *c
+	t.Store, t.looked = fenced, map[penstock.UID]look{}
+	return &t
+}
+
+// passes makes passes until ctx ends: after each change, and every Tick. A stage
+// that fails is logged and tried again in the next pass.
+func (c *Control) passes(ctx context.Context) {
 	for {
 		changed := c.Store.Changed()
-		c.Pass(ctx)
+		c.pass(ctx)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-changed:
 		case <-c.kick:
 		case <-time.After(c.Tick):
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-time.After(settlePause):
 		}
 	}
 }
 
-// Kick asks for a pass soon, for causes that are not in the store.
+// Kick asks for a pass soon, for causes that are not in the store. It reaches
+// this server only: where another one leads, it is left to that one's Tick.
 func (c *Control) Kick() {
 	select {
 	case c.kick <- struct{}{}:

@@ -31,9 +31,25 @@ var flow = []stage{
 	{"retire", (*Control).retireObjects},       // what was deleted goes, or is kept with a reason
 }
 
-// Pass makes every stage do its step once. Passes don't overlap: Run makes them.
-func (c *Control) Pass(ctx context.Context) {
+// pass makes every stage do its step once. Passes don't overlap: one server leads
+// at a time, and what it commits is fenced (see Election).
+//
+// Effects are not in the store, so no lease fences them: a leader that freezes
+// right before one may bring it about after another server took over. None does
+// harm then:
+//   - Start comes right after a commit, that of the orders' token, which a server
+//     that lost the lease can't make. One that froze in between starts an attempt
+//     that another server started, too, which changes nothing; or one that has
+//     ended: then its agents' first report is Fenced, and they kill their tasks.
+//   - Stop is for attempts that are Stopping, and nothing leads back from there.
+//   - Forget is for attempts whose removal was committed.
+//   - Observe, Nodes and reads of blobs change nothing, and what is concluded from
+//     them is a fenced commit.
+func (c *Control) pass(ctx context.Context) {
 	for _, s := range flow {
+		if ctx.Err() != nil {
+			return
+		}
 		if err := s.do(c, ctx); err != nil && ctx.Err() == nil {
 			c.Log.Error("stage", "stage", s.name, "error", err)
 		}
