@@ -46,7 +46,7 @@ func (t *Tx) Settle(r store.Request) (first bool, err error) {
 	var reserved int64
 	first, err = t.row(what, `UPDATE requests SET ended = ?, prompt_tokens = ?, completion_tokens = ?, ttft = ?, outcome = ?, source = ?, status = ?
 		WHERE id = ? AND ended IS NULL RETURNING credential, reserved`,
-		[]any{micros(r.Ended), r.PromptTokens, r.CompletionTokens, r.TTFT, r.Outcome, r.Source, r.Status, r.ID}, &key, &reserved)
+		[]any{micros(r.Ended), r.PromptTokens, r.CompletionTokens, int64(r.TTFT), r.Outcome, r.Source, r.Status, r.ID}, &key, &reserved)
 	if err != nil {
 		return false, err
 	}
@@ -82,7 +82,7 @@ func (t *Tx) Requests(q store.RequestQuery) ([]store.Request, error) {
 
 func scanRequest(s scanner) (r store.Request, err error) {
 	return r, s.Scan(&r.ID, &r.Key, &r.Project, &r.Endpoint, &r.EndpointName, &r.Version, &r.Route, (*micros)(&r.Started), &r.Reserved,
-		(*micros)(&r.Ended), &r.PromptTokens, &r.CompletionTokens, &r.TTFT, &r.Outcome, &r.Source, &r.Status)
+		(*micros)(&r.Ended), &r.PromptTokens, &r.CompletionTokens, (*int64)(&r.TTFT), &r.Outcome, &r.Source, &r.Status)
 }
 
 // Tally implements store.Ledger. A request belongs to the time at which it

@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/store"
@@ -24,6 +25,9 @@ type Config struct {
 	// KeepRevisions is how many of the newest revisions the change log keeps,
 	// at least; it is trimmed when it has grown by a hundredth more.
 	KeepRevisions int64
+	// Patience is for how long a transaction that the database asks to repeat is
+	// repeated, and a database that can't be reached is tried again.
+	Patience time.Duration
 }
 
 // Store is a store.Store on a SQL database.
@@ -49,8 +53,12 @@ func (s *Store) View(ctx context.Context, fn func(store.Tx) error) error {
 		return err
 	}
 	defer s.running.Done()
-	t, err := s.begin(ctx, s.config.Readers, s.config.Dialect.View)
-	if err != nil {
+	var t *Tx
+	// Only the beginning is tried again: fn runs once.
+	if err := s.repeat(ctx, func() (v Verdict, err error) {
+		t, v, err = s.begin(ctx, s.config.Readers, s.config.Dialect.View)
+		return v, err
+	}); err != nil {
 		return err
 	}
 	defer t.tx.Rollback()
@@ -64,34 +72,49 @@ func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
 		return err
 	}
 	defer s.running.Done()
-	t, err := s.begin(ctx, s.config.Writer, s.config.Dialect.Update)
-	if err != nil {
-		return err
-	}
-	// After the commit this does nothing; before it, also when fn panics, it
-	// leaves the only writer free.
-	defer t.tx.Rollback()
-	if err := fn(t); err != nil {
-		return err
-	}
-	if t.failed != nil {
-		return t.failed
-	}
-	if err := t.tx.Commit(); err != nil {
-		return s.config.Dialect.explain(ctx, "commit the change", err)
-	}
-	if t.changed {
-		s.wake()
-	}
-	return nil
+	return s.repeat(ctx, func() (Verdict, error) { return s.update(ctx, fn) })
 }
 
-func (s *Store) begin(ctx context.Context, db *sql.DB, opts sql.TxOptions) (*Tx, error) {
+// update runs fn once. Until the commit is sent all of it ends with ctx; from
+// then on only with an answer, or for want of one.
+func (s *Store) update(ctx context.Context, fn func(store.Tx) error) (Verdict, error) {
+	run, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	detach := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+	defer detach()
+	t, v, err := s.begin(run, s.config.Writer, s.config.Dialect.Update)
+	if err != nil {
+		return v, err
+	}
+	// After the commit this does nothing; before it, also when fn panics, it
+	// leaves the writer free.
+	defer t.tx.Rollback()
+	if lock := s.config.Dialect.Lock; lock != "" {
+		if _, err := t.exec("wait for other writers", lock); err != nil {
+			return t.verdict, err
+		}
+	}
+	if err := fn(t); err != nil {
+		return t.verdict, err
+	}
+	seal, err := t.seal()
+	if err != nil {
+		return t.verdict, err
+	}
+	if !detach() {
+		return Final, s.config.Dialect.explain(ctx, "commit the change", context.Cause(ctx))
+	}
+	defer time.AfterFunc(commitPatience, func() { end(errNoAnswer) }).Stop()
+	return s.commit(run, t, seal)
+}
+
+// begin begins a transaction on one of the pools.
+func (s *Store) begin(ctx context.Context, db *sql.DB, opts sql.TxOptions) (*Tx, Verdict, error) {
 	tx, err := db.BeginTx(ctx, &opts)
 	if err != nil {
-		return nil, s.config.Dialect.explain(ctx, "begin a transaction", err)
+		return nil, s.config.Dialect.judge(err), s.config.Dialect.explain(ctx, "begin a transaction", err)
 	}
-	return &Tx{ctx: ctx, tx: tx, dialect: s.config.Dialect, keep: s.config.KeepRevisions}, nil
+	return &Tx{ctx: ctx, tx: tx, dialect: s.config.Dialect, keep: s.config.KeepRevisions}, Final, nil
 }
 
 // Changed implements store.Store.
@@ -101,7 +124,9 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.changed
 }
 
-func (s *Store) wake() {
+// Wake wakes those who wait for Changed. Adapters call it when somebody else
+// changed objects, or may have.
+func (s *Store) Wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.changed)

@@ -27,18 +27,20 @@ type Tx struct {
 
 	// failed is the first failure of a statement. A call on the port may be many
 	// statements, so after it nothing may be committed, whatever fn makes of it.
-	failed error
+	// verdict is what the database said of it.
+	failed  error
+	verdict Verdict
 }
 
 var _ store.Tx = (*Tx)(nil)
 
 // fail explains err and dooms the transaction.
 func (t *Tx) fail(what string, err error) error {
-	err = t.dialect.explain(t.ctx, what, err)
+	explained := t.dialect.explain(t.ctx, what, err)
 	if t.failed == nil {
-		t.failed = err
+		t.failed, t.verdict = explained, t.dialect.judge(err)
 	}
-	return err
+	return explained
 }
 
 // exec runs a statement and gives the number of rows that it changed.

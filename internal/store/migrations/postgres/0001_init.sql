@@ -8,6 +8,14 @@
 -- beginning, where waiting costs no repetition. It has nothing in it.
 CREATE TABLE writer ();
 
+-- A transaction that writes leaves its token here, so that one whose commit got
+-- no answer can be looked for. Tokens go after some minutes.
+CREATE TABLE commits (
+    token TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    at    BIGINT           NOT NULL
+);
+CREATE INDEX commits_by_time ON commits (at);
+
 -- Objects of every kind. labels is the JSON that is read; the table labels is
 -- what is searched.
 CREATE TABLE objects (
