@@ -19,11 +19,12 @@ deps: ## install what the demo needs: PyTorch (apt), llama.cpp and the page's sc
 	hack/llama/install.sh
 	hack/web/install.sh
 
-deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client
+deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client, an S3 server
 	hack/setup/deps.sh all
 	hack/llama/install.sh
 	hack/web/install.sh
 	hack/openai/install.sh
+	hack/versitygw/install.sh
 
 build: ## build the programs, static, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(PROGRAMS:%=./cmd/%)
