@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"regexp"
@@ -55,7 +56,7 @@ func keyOf(name string) string {
 
 func (c Config) fault() *fault {
 	return first(
-		c.checkPlaces, c.checkLog, c.checkMoney, c.checkBounds,
+		c.checkPlaces, c.checkEngines, c.checkExecutors, c.checkLog, c.checkMoney, c.checkBounds,
 	)
 }
 
@@ -116,23 +117,79 @@ func loopback(host string) bool {
 }
 
 func (c Config) checkLog() *fault {
-	for _, word := range []struct {
-		key, value string
-		allowed    []string
-	}{
-		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
-		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
-	} {
-		if slices.Contains(word.allowed, word.value) {
-			continue
+	return first(
+		func() *fault { return oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error") },
+		func() *fault { return oneOf("log.format", c.Log.Format, "auto", "text", "json") },
+	)
+}
+
+// oneOf wants one of a few words.
+func oneOf(key, value string, allowed ...string) *fault {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	hint := "write one of " + strings.Join(slices.DeleteFunc(slices.Clone(allowed), func(w string) bool { return w == "" }), ", ")
+	if hit := nearest(value, allowed); hit != "" {
+		hint = "did you mean " + hit + "?"
+	}
+	return &fault{key, fmt.Sprintf("%.40q is unknown", value), hint}
+}
+
+// checkEngines looks at the database, the bucket, and what they need.
+func (c Config) checkEngines() *fault {
+	s3 := c.Blobs.S3
+	switch {
+	case c.Store.URL == "" && c.Store.PasswordFile != "":
+		return &fault{"store.password_file", "there is no database for this password", "set store.url, too"}
+	case c.Store.URL != "" && !strings.HasPrefix(c.Store.URL, "postgres://") && !strings.HasPrefix(c.Store.URL, "postgresql://"):
+		return &fault{"store.url", "that is not the URL of a PostgreSQL database", "write postgres://USER@HOST/DATABASE, or leave it out for the embedded one"}
+	case c.Store.URL != "" && c.SecretDir == "":
+		return &fault{"store.url", "servers on one database seal secrets with one key, and secret_dir doesn't name its folder", "make a folder that all of them have; the first one puts the key there"}
+	case c.Store.URL != "" && s3.Bucket == "":
+		return &fault{"store.url", "servers on one database keep files in one bucket, and none is named", "set blobs.s3.bucket"}
+	case s3.Bucket == "" && s3 != (S3{Style: s3.Style}):
+		return &fault{"blobs.s3.bucket", "S3 needs a bucket", "name one that exists"}
+	case c.Advertise != "" && !strings.HasPrefix(c.Advertise, "https://") && !strings.HasPrefix(c.Advertise, "http://"):
+		return &fault{"advertise", fmt.Sprintf("%.80q is not a URL", c.Advertise), "write one such as https://penstock.example:7070"}
+	}
+	return first(
+		func() *fault { return oneOf("blobs.s3.style", s3.Style, "auto", "path", "virtual") },
+		func() *fault { return oneOf("blobs.s3.encryption", s3.Encryption, "", "s3", "kms") },
+	)
+}
+
+// checkExecutors wants each to be of one kind, and whole.
+func (c Config) checkExecutors() *fault {
+	for _, name := range slices.Sorted(maps.Keys(c.Executors)) {
+		key, e := "executors."+name, c.Executors[name]
+		switch {
+		case penstock.CheckName(name) != nil:
+			return &fault{key, fmt.Sprintf("%.80q can't be the name of an executor", name), "use a-z, 0-9 and '-'"}
+		case name == Local:
+			return &fault{key, "this name is that of the server's own machine", "give the cluster another name"}
+		case (e.Kubernetes == nil) == (e.Slurm == nil):
+			return &fault{key, "an executor is of one kind", "put either kubernetes or slurm below it"}
+		case c.Advertise == "":
+			return &fault{key, "its agents must know where the server is", "set advertise to the URL at which they reach it, such as https://penstock.example:7070"}
 		}
-		hint := "write one of " + strings.Join(word.allowed, ", ")
-		if hit := nearest(word.value, word.allowed); hit != "" {
-			hint = "did you mean " + hit + "?"
+		if f := e.fault(key); f != nil {
+			return f
 		}
-		return &fault{word.key, fmt.Sprintf("%.40q is unknown", word.value), hint}
 	}
 	return nil
+}
+
+func (e Executor) fault(key string) *fault {
+	if k := e.Kubernetes; k != nil {
+		if k.AgentImage == "" {
+			return &fault{key + ".kubernetes.agent_image", "pods get their agent from an image, and none is named", "'make image' builds it; name it as your registry has it"}
+		}
+		return oneOf(key+".kubernetes.placement", k.Placement, "", "penstock", "cluster")
+	}
+	if e.Slurm.Dir == "" {
+		return &fault{key + ".slurm.dir", "server and nodes meet in a shared folder, and none is named", "name one that all of them see under the same path"}
+	}
+	return oneOf(key+".slurm.placement", e.Slurm.Placement, "", "penstock", "site")
 }
 
 var (

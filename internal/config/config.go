@@ -16,10 +16,20 @@ type Config struct {
 	// DataDir is the folder of the embedded database and blobs.
 	DataDir string `koanf:"data_dir"`
 	// Listen is host:port of the API, port 0 for any free one.
-	Listen  string  `koanf:"listen"`
-	Gateway Gateway `koanf:"gateway"`
-	TLS     TLS     `koanf:"tls"`
-	Log     Log     `koanf:"log"`
+	Listen string `koanf:"listen"`
+	// Advertise is the URL at which agents on other machines reach the server;
+	// empty is the address that it listens on.
+	Advertise string  `koanf:"advertise"`
+	Gateway   Gateway `koanf:"gateway"`
+	TLS       TLS     `koanf:"tls"`
+	Store     Store   `koanf:"store"`
+	Blobs     Blobs   `koanf:"blobs"`
+	// SecretDir has the key that seals secrets; empty is the data folder. Servers
+	// on one database share it.
+	SecretDir string `koanf:"secret_dir"`
+	// Executors are the clusters that run work, by the name that pools use.
+	Executors map[string]Executor `koanf:"executors"`
+	Log       Log                 `koanf:"log"`
 	// Tick is how often the control loops look, also when nothing has changed.
 	Tick v1.Duration `koanf:"tick"`
 	Pool Pool        `koanf:"pool"`
@@ -37,10 +47,12 @@ type Gateway struct {
 	Listen string `koanf:"listen"`
 }
 
-// TLS names the PEM files of the server's certificate and key.
+// TLS names the PEM files of the server's certificate and key, and of the
+// certificates that agents check it against where their machine's don't do.
 type TLS struct {
 	Cert string `koanf:"cert"`
 	Key  string `koanf:"key"`
+	CA   string `koanf:"ca"`
 }
 
 // Log says what is logged and how.

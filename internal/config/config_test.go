@@ -99,6 +99,20 @@ func TestBadSettingsAreRefusedWithPlaceAndHint(t *testing.T) {
 		{name: "port", file: "listen: 127.0.0.1:70700\n", where: ":1", says: "is not host:port"},
 		{name: "half of TLS", file: "tls: {cert: c.pem}\n", where: ":1", says: "tls.key: a certificate and its key"},
 		{name: "same address", file: "listen: 127.0.0.1:1\ngateway: {listen: '127.0.0.1:1'}\n", where: ":2", says: "gateway.listen: the API listens"},
+		{name: "password without database", file: "store: {password_file: p}\n", where: ":1", says: "no database for this password"},
+		{name: "another database", file: "store: {url: 'mysql://db/x'}\n", where: ":1", says: "not the URL of a PostgreSQL"},
+		{name: "replicas with keys of their own", file: "store: {url: 'postgres://db/x'}\n", where: ":1", says: "and secret_dir doesn't name its folder"},
+		{name: "replicas with folders of their own", file: "store: {url: 'postgres://db/x'}\nsecret_dir: s\n", where: ":1", says: "keep files in one bucket"},
+		{name: "no bucket", file: "blobs:\n  s3:\n    endpoint: http://127.0.0.1:1\n", where: ":2", says: "S3 needs a bucket"},
+		{name: "style", file: "blobs: {s3: {style: pahts}}\n", where: ":1", says: `"pahts" is unknown`, hint: "write one of auto, path, virtual"},
+		{name: "executor without kind", file: "executors:\n  west: {}\n", where: ":2", says: "executors.west: an executor is of one kind"},
+		{name: "executor of two kinds", file: "executors:\n  west: {slurm: {dir: d}, kubernetes: {image: i}}\n", where: ":2", says: "an executor is of one kind"},
+		{name: "executor of an unknown kind", file: "executors:\n  west:\n    nomad: {}\n", where: ":3", says: "executors.west.nomad: there is no such setting"},
+		{name: "unknown key of an executor", file: "advertise: https://p\nexecutors:\n  west:\n    slurm:\n      dri: /s\n", where: ":5", says: "executors.west.slurm.dri", hint: "did you mean executors.NAME.slurm.dir?"},
+		{name: "local is taken", file: "executors: {local: {slurm: {dir: d}}}\n", where: ":1", says: "the server's own machine"},
+		{name: "agents without a server", file: "executors: {west: {slurm: {dir: d}}}\n", where: ":1", says: "its agents must know where"},
+		{name: "no shared folder", file: "advertise: https://p\nexecutors: {west: {slurm: {}}}\n", where: ":2", says: "executors.west.slurm.dir"},
+		{name: "placement", file: "advertise: https://p\nexecutors: {west: {slurm: {dir: d, placement: sit}}}\n", where: ":2", says: "placement", hint: "did you mean site?"},
 		{name: "misspelt variable", env: "PENSTOCK_LSITEN=127.0.0.1:1", where: "PENSTOCK_LSITEN", says: "no such setting", hint: "did you mean PENSTOCK_LISTEN?"},
 		{name: "variable of a section", env: "PENSTOCK_LOG_COLOUR=yes", where: "PENSTOCK_LOG_COLOUR", says: "no such setting"},
 		{name: "variable for a section", env: "PENSTOCK_LOG=debug", where: "PENSTOCK_LOG", says: "no such setting"},
@@ -177,6 +191,9 @@ func TestServerRefusesToListenForOthersWithoutTLS(t *testing.T) {
 func TestEveryVariableNamesOneSetting(t *testing.T) {
 	seen := map[string]string{}
 	for _, s := range Settings() {
+		if s.Env == "" && strings.Contains(s.Key, "*") {
+			continue
+		}
 		if before, twice := seen[s.Env]; twice {
 			t.Errorf("%s is both %s and %s", s.Env, before, s.Key)
 		}
@@ -237,11 +254,12 @@ func TestDocumentedExampleIsTheDefaultWithPricesAndNamesEverySetting(t *testing.
 		t.Fatal(err)
 	}
 	for _, s := range Settings() {
-		if places[s.Key] == "" {
+		own := strings.Contains(s.Key, "*")
+		if places[s.Key] == "" && !own {
 			t.Errorf("%s isn't in the example", s.Key)
 		}
-		if !strings.Contains(page, "`"+s.Key+"`") || !strings.Contains(page, "`"+s.Env) {
-			t.Errorf("the page doesn't describe %s, %s", s.Key, s.Env)
+		if key := strings.ReplaceAll(s.Key, "*", "NAME"); !strings.Contains(page, "`"+key+"`") || !own && !strings.Contains(page, "`"+s.Env) {
+			t.Errorf("the page doesn't describe %s, %s", key, s.Env)
 		}
 	}
 }
@@ -254,10 +272,32 @@ func TestEveryFieldHasAKey(t *testing.T) {
 			if f.Tag.Get("koanf") == "" {
 				t.Errorf("%s.%s has no koanf tag", typ, f.Name)
 			}
-			if f.Type.Kind() == reflect.Struct {
-				look(f.Type)
+			inner := f.Type
+			for inner.Kind() == reflect.Map || inner.Kind() == reflect.Pointer {
+				inner = inner.Elem()
+			}
+			if inner.Kind() == reflect.Struct {
+				look(inner)
 			}
 		}
 	}
 	look(reflect.TypeFor[Config]())
+}
+
+func TestDocumentedClustersAreValid(t *testing.T) {
+	page, _ := example(t)
+	_, rest, _ := strings.Cut(page, "## Clusters")
+	_, rest, ok := strings.Cut(rest, "```yaml\n")
+	text, _, _ := strings.Cut(rest, "```")
+	c, err := Load(write(t, text), nil)
+	if err != nil || !ok {
+		t.Fatal(err)
+	}
+	want := map[string]Executor{
+		"west":   {Kubernetes: &Kubernetes{Kubeconfig: "/etc/penstock/west.kubeconfig", AgentImage: "registry.example/penstock-agent:v1"}},
+		"hall-2": {Slurm: &Slurm{Dir: "/shared/penstock", Partition: "gpu"}},
+	}
+	if diff := cmp.Diff(want, c.Executors); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -86,12 +86,11 @@ func (s scan) entry(section string, e *ast.MappingValueNode) error {
 		return unknownKey(key, s.settings).in(where)
 	}
 	for _, setting := range s.settings {
+		here, within := setting.stands(key)
 		switch {
-		case setting.Key == key && !setting.Map:
+		case here && !setting.Map, setting.Map && section == setting.Key:
 			return nil
-		case setting.Map && strings.HasPrefix(key, setting.Key+".") && section == setting.Key:
-			return nil
-		case setting.Key == key, strings.HasPrefix(setting.Key, key+"."):
+		case here, within:
 			return s.mapping(key, e.Value)
 		}
 	}
@@ -101,7 +100,7 @@ func (s scan) entry(section string, e *ast.MappingValueNode) error {
 func unknownKey(key string, settings []Setting) fault {
 	keys := make([]string, len(settings))
 	for i, s := range settings {
-		keys[i] = s.Key
+		keys[i] = strings.ReplaceAll(s.Key, "*", "NAME")
 	}
 	f := fault{key: key, msg: "there is no such setting", hint: "docs/config.md lists the settings"}
 	if hit := nearest(key, keys); hit != "" {
@@ -148,6 +147,9 @@ func variableKey(name string, settings []Setting) (string, error) {
 	var names []string
 	inSection := false
 	for _, s := range settings {
+		if s.Env == "" {
+			continue
+		}
 		if rest, ok := strings.CutPrefix(name, s.Env+"_"); s.Map && ok && rest != "" {
 			return s.Key + "." + strings.ToLower(strings.ReplaceAll(rest, "_", "-")), nil
 		}

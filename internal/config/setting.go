@@ -9,7 +9,9 @@ import (
 
 // Setting is one setting: its key in the file and its variable.
 type Setting struct {
+	// Key has a * where a name of the user's own stands: executors.*.slurm.dir.
 	Key string // log.level
+	// Env is empty for a setting below such a name: variables have no place for it.
 	Env string // PENSTOCK_LOG_LEVEL
 	// Map marks a setting with names of the user's own below it:
 	// prices.h100, PENSTOCK_PRICES_H100.
@@ -30,15 +32,38 @@ func settingsOf(t reflect.Type, section string) []Setting {
 	var all []Setting
 	for i := range t.NumField() {
 		field := t.Field(i)
-		key := section + field.Tag.Get("koanf")
-		_, scalar := reflect.New(field.Type).Interface().(encoding.TextUnmarshaler)
-		if field.Type.Kind() == reflect.Struct && !scalar {
-			all = append(all, settingsOf(field.Type, key+".")...)
-			continue
+		key, typ := section+field.Tag.Get("koanf"), field.Type
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
 		}
-		all = append(all, Setting{Key: key, Env: variable(key), Map: field.Type.Kind() == reflect.Map})
+		_, scalar := reflect.New(typ).Interface().(encoding.TextUnmarshaler)
+		switch {
+		case typ.Kind() == reflect.Struct && !scalar:
+			all = append(all, settingsOf(typ, key+".")...)
+		case typ.Kind() == reflect.Map && typ.Elem().Kind() == reflect.Struct:
+			all = append(all, settingsOf(typ.Elem(), key+".*.")...)
+		case strings.Contains(key, "*"):
+			all = append(all, Setting{Key: key})
+		default:
+			all = append(all, Setting{Key: key, Env: variable(key), Map: typ.Kind() == reflect.Map})
+		}
 	}
 	return all
+}
+
+// stands reports whether key, which has names of the user's own, is the setting
+// or one of the sections around it.
+func (s Setting) stands(key string) (here, within bool) {
+	want, have := strings.Split(s.Key, "."), strings.Split(key, ".")
+	if len(have) > len(want) {
+		return false, false
+	}
+	for i, word := range have {
+		if want[i] != "*" && want[i] != word {
+			return false, false
+		}
+	}
+	return len(have) == len(want), len(have) < len(want)
 }
 
 // nearest is the known word with the fewest letters to change, if those are at
