@@ -5,13 +5,14 @@
 #   hack/setup/deps.sh torch      PyTorch, for the tour's training job
 #   hack/setup/deps.sh chromium   the browser, for pictures and browser tests
 #   hack/setup/deps.sh race       the C compiler that Go's race detector links with
+#   hack/setup/deps.sh slurm      a whole Slurm, for hack/slurm
 #   hack/setup/deps.sh all        all of them
 set -eu
 
 say() { printf 'deps: %s\n' "$*"; }
 
 usage() {
-	echo 'usage: deps.sh torch|chromium|race|all' >&2
+	echo 'usage: deps.sh torch|chromium|race|slurm|all' >&2
 	exit 2
 }
 
@@ -29,7 +30,8 @@ packages_for() {
 	torch) echo python3-torch python3-numpy libopenblas0-serial ;;
 	chromium) echo chromium ;;
 	race) echo gcc libc6-dev ;;
-	all) echo "$(packages_for torch)" "$(packages_for chromium)" "$(packages_for race)" ;;
+	slurm) echo slurmctld slurmd slurm-client slurmrestd munge ;;
+	all) echo "$(packages_for torch)" "$(packages_for chromium)" "$(packages_for race)" "$(packages_for slurm)" ;;
 	*) usage ;;
 	esac
 }
