@@ -2,29 +2,18 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/store"
 )
-
-// inFlight are the idempotent calls that are being done, by actor and key.
-type inFlight struct{ calls sync.Map }
-
-// begin reports whether the call may start; then end must follow.
-func (f *inFlight) begin(a store.Answer) bool {
-	_, busy := f.calls.LoadOrStore([2]string{a.Actor, a.Key}, true)
-	return !busy
-}
-
-func (f *inFlight) end(a store.Answer) { f.calls.Delete([2]string{a.Actor, a.Key}) }
 
 // idempotent answers a repeated call with the same Idempotency-Key as it was
 // answered the first time, without doing it again. Faults of our own and
@@ -41,12 +30,17 @@ func (s *Server) idempotent(next http.Handler) http.Handler {
 			s.refuse(w, err)
 			return
 		}
-		if !s.calls.begin(a) {
-			s.refuse(w, &penstock.Error{Code: penstock.Busy, Msg: "the first call with this Idempotency-Key is still being done", Hint: "repeat this one in a moment"})
-			return
+		held, before, err := s.claim(r.Context(), a)
+		switch {
+		case err != nil:
+			s.refuse(w, err)
+		case held.Token > 0:
+			s.answerOnce(w, r, next, a, held)
+		case before.Request != a.Request:
+			s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: "this Idempotency-Key was used for another call", Hint: "take a new key for each call"})
+		default:
+			replay(w, before)
 		}
-		defer s.calls.end(a)
-		s.answerOnce(w, r, next, a)
 	})
 }
 
@@ -81,34 +75,26 @@ func bodyError(err error) error {
 	return &penstock.Error{Code: penstock.Canceled, Msg: "the body broke off", Err: err}
 }
 
-func (s *Server) answerOnce(w http.ResponseWriter, r *http.Request, next http.Handler, a store.Answer) {
-	var before store.Answer
-	err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
-		before, err = tx.Recall(a.Actor, a.Key)
-		return err
-	})
-	switch {
-	case err == nil && before.Request != a.Request:
-		s.refuse(w, &penstock.Error{Code: penstock.Invalid, Msg: "this Idempotency-Key was used for another call", Hint: "take a new key for each call"})
-		return
-	case err == nil:
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Idempotent-Replayed", "true")
-		w.WriteHeader(before.Status)
-		_, _ = w.Write(before.Body) // the caller is gone if this fails
-		return
-	case penstock.CodeOf(err) != penstock.NotFound:
-		s.refuse(w, err)
+func replay(w http.ResponseWriter, before store.Answer) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Idempotent-Replayed", "true")
+	w.WriteHeader(before.Status)
+	_, _ = w.Write(before.Body) // the caller is gone if this fails
+}
+
+func (s *Server) answerOnce(w http.ResponseWriter, r *http.Request, next http.Handler, a store.Answer, held store.Lease) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	go s.keepClaim(ctx, cancel, held)
+	answer := &heldWriter{header: http.Header{}, status: http.StatusOK}
+	next.ServeHTTP(answer, r.WithContext(ctx))
+	cancel()
+	if answer.status < 300 {
+		a.Status, a.Body, a.At = answer.status, answer.body.Bytes(), time.Now().UTC().Truncate(time.Microsecond)
+	}
+	if err := s.endClaim(r.Context(), a, held); err != nil {
+		s.refuse(w, fmt.Errorf("remember answer: %w", err))
 		return
 	}
-	held := &heldWriter{header: http.Header{}, status: http.StatusOK}
-	next.ServeHTTP(held, r)
-	if held.status < 300 {
-		a.Status, a.Body, a.At = held.status, held.body.Bytes(), time.Now().UTC().Truncate(time.Microsecond)
-		if err := s.Store.Update(r.Context(), func(tx store.Tx) error { return tx.Remember(a) }); err != nil {
-			s.refuse(w, fmt.Errorf("remember answer: %w", err))
-			return
-		}
-	}
-	held.send(w)
+	answer.send(w)
 }

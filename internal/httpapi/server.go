@@ -72,7 +72,6 @@ type Server struct {
 	journal  *audit.Journal
 	api      huma.API
 	mux      *http.ServeMux
-	calls    inFlight
 }
 
 // New makes the API. Close it to write the last audit entries.
