@@ -23,7 +23,7 @@ const LoopsLease = "loops"
 // monotonic clock, takes the lease under the next token. No two clocks are
 // compared.
 //
-// The leader gives up when it hasn't managed a beat for four fifths of the TTL,
+// The leader gives up when it hasn't managed a beat for nine tenths of the TTL,
 // by its own monotonic clock, which is before anybody else may take over. A
 // leader that was frozen can't know that in time; but its commits are fenced, so
 // it changes nothing.
@@ -48,7 +48,8 @@ type Election struct {
 const ttl = 5 * time.Second
 
 // Parts of the TTL: how often the leader beats, how often it tries again and
-// candidates look, and when the leader gives up. patience is how many TTLs one
+// candidates look, and after how long without a beat the leader looks a last
+// time before it gives up. patience is how many TTLs one
 // commit of the leader's own may keep its beat waiting.
 const (
 	beatPart, lookPart, patience = 3, 10, 12
@@ -211,6 +212,7 @@ func (c *candidate) beat(ctx context.Context, held store.Lease, sure time.Time, 
 			return err
 		})
 	}()
+	idle := false // no commit was under way at the look before
 	for wait := time.Until(c.limit(sure)); ; wait = c.TTL / lookPart {
 		select {
 		case err := <-answered:
@@ -220,7 +222,9 @@ func (c *candidate) beat(ctx context.Context, held store.Lease, sure time.Time, 
 			return began, err
 		case <-time.After(wait):
 		}
-		if fenced.commits.Load() == 0 || time.Since(sure) > patience*c.TTL {
+		was := idle
+		// One that has just ended leaves the beat a moment to come through.
+		if idle = fenced.commits.Load() == 0; idle && was || time.Since(sure) > patience*c.TTL {
 			return began, &penstock.Error{Code: penstock.Unavailable, Msg: fmt.Sprintf("no beat was acknowledged for %v", time.Since(sure).Round(time.Millisecond))}
 		}
 	}
