@@ -124,7 +124,7 @@ func (t *Tx) Create(o v1.Object) (v1.Object, error) {
 	if n == 0 {
 		return v1.Object{}, t.taken(o)
 	}
-	if err := t.setLabels(what, o); err != nil {
+	if err := t.addLabels(what, o); err != nil {
 		return v1.Object{}, err
 	}
 	return o, t.logChange(store.Created, o, labels)
@@ -211,17 +211,25 @@ func (t *Tx) at(uid penstock.UID, revision int64) (v1.Object, error) {
 	return o, err
 }
 
+// addLabels writes the searched copy of an object's labels, in one statement.
+func (t *Tx) addLabels(what string, o v1.Object) error {
+	var args []any
+	for key, value := range o.Metadata.Labels {
+		args = append(args, o.Metadata.UID, key, value)
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	_, err := t.exec(what, "INSERT INTO labels (uid, key, value) VALUES (?, ?, ?)"+strings.Repeat(", (?, ?, ?)", len(args)/3-1), args...)
+	return err
+}
+
 // setLabels replaces the searched copy of an object's labels.
 func (t *Tx) setLabels(what string, o v1.Object) error {
 	if _, err := t.exec(what, "DELETE FROM labels WHERE uid = ?", o.Metadata.UID); err != nil {
 		return err
 	}
-	for key, value := range o.Metadata.Labels {
-		if _, err := t.exec(what, "INSERT INTO labels (uid, key, value) VALUES (?, ?, ?)", o.Metadata.UID, key, value); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.addLabels(what, o)
 }
 
 // Delete implements store.Objects. An object that is gone is NotFound.
