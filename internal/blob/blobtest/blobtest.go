@@ -27,6 +27,20 @@ type Adapter struct {
 	Open func(t *testing.T, folder string) blob.Store
 	// Damage replaces the stored bytes of a blob behind the store's back.
 	Damage func(t *testing.T, folder string, d penstock.Digest, b []byte)
+	// Remains lists what lies in a folder and is no blob: files or uploads that
+	// were begun. A Put that fails and can tidy up leaves none.
+	Remains func(t *testing.T, folder string) []string
+	// Big is the size in bytes of a blob that the adapter moves in several
+	// pieces, if it ever does; 4 MiB if 0.
+	Big int
+}
+
+// big is a blob of Big bytes.
+func (a Adapter) big(seed uint64) []byte {
+	if a.Big == 0 {
+		return random(seed, 4<<20)
+	}
+	return random(seed, a.Big)
 }
 
 // Run runs the suite. It starts the test binary again, with the name of the
@@ -38,19 +52,27 @@ func Run(t *testing.T, a Adapter) {
 	}
 	tests := map[string]func(*testing.T, place){
 		"what was put comes back":                       testRoundTrip,
+		"a blob of several pieces comes back":           testBig,
 		"a blob of no bytes is a blob":                  testEmpty,
 		"the same store is there when opened again":     testReopen,
 		"putting again changes nothing":                 testPutAgain,
 		"16 at once putting the same blob all succeed":  testPutSame,
 		"many at once putting different blobs succeed":  testPutDifferent,
+		"16 at once putting the same pieces succeed":    testPutSameBig,
 		"bytes that aren't the digest's are refused":    testLyingDigest,
+		"pieces that aren't the digest's are refused":   testLyingBig,
+		"what a reader says of its length is no matter": testLyingLength,
 		"a reader that breaks off leaves nothing":       testCutReader,
+		"a reader that breaks off late leaves nothing":  testCutBig,
 		"a cancelled put leaves nothing":                testCancelledPut,
+		"a blob is not seen before its last byte":       testUnseen,
 		"a digest of another form makes nothing":        testHostileDigest,
 		"a range gives its bytes and no more":           testRanges,
 		"a range from past the end is refused":          testPastTheEnd,
 		"a missing blob is NotFound":                    testMissing,
 		"a cancelled context reads nothing":             testCancelledRead,
+		"a cancelled context ends a read at once":       testCancelledBig,
+		"ranges together are the blob":                  testRangesTogether,
 		"a flipped bit is told at the end of the blob":  testFlippedBit,
 		"a blob cut short is told at the end":           testCutBlob,
 		"every blob is walked once, with its size":      testWalk,
@@ -127,8 +149,17 @@ func wantCode(t *testing.T, err error, code penstock.Code) {
 	}
 }
 
-// wantNothing wants no trace of d.
-func wantNothing(t *testing.T, s blob.Store, d penstock.Digest) {
+// wantNothing wants no trace of d, nor of any other blob.
+func wantNothing(t *testing.T, p place, d penstock.Digest) {
+	t.Helper()
+	wantUnseen(t, p, d)
+	if left := p.adapter.Remains(t, p.folder); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// wantUnseen wants that nobody sees d, nor any other blob.
+func wantUnseen(t *testing.T, s blob.Store, d penstock.Digest) {
 	t.Helper()
 	_, err := s.Size(t.Context(), d)
 	wantCode(t, err, penstock.NotFound)

@@ -35,16 +35,16 @@ func putForParent(t *testing.T, a Adapter) bool {
 // blob can't be there, and around the moment in which it becomes one, where
 // only the whole blob or nothing may be found. Putting again must help.
 func testKill(t *testing.T, p place) {
-	const size = 4 << 20
+	size := len(p.adapter.big(0))
 	for _, sent := range []int{1 << 20, size - 1} {
 		t.Run(fmt.Sprintf("after %d bytes", sent), func(t *testing.T) {
 			folder := t.TempDir()
-			b := random(uint64(sent), size)
+			b := p.adapter.big(uint64(sent))
 			child := startPut(t, folder, digest(b))
 			child.send(b[:sent])
 			child.kill()
 			s := p.adapter.Open(t, folder)
-			wantNothing(t, s, digest(b))
+			wantUnseen(t, s, digest(b)) // what it had begun may lie there for a while
 			put(t, s, b)
 			wantBlob(t, s, b)
 			wantList(t, s, b)
@@ -53,7 +53,7 @@ func testKill(t *testing.T, p place) {
 	for i := range 8 {
 		t.Run(fmt.Sprintf("at the end, %d", i), func(t *testing.T) {
 			folder := t.TempDir()
-			b := random(uint64(i), size)
+			b := p.adapter.big(uint64(i))
 			child := startPut(t, folder, digest(b))
 			child.send(b)
 			child.end()
@@ -63,7 +63,7 @@ func testKill(t *testing.T, p place) {
 			if _, err := s.Size(t.Context(), digest(b)); err == nil {
 				wantBlob(t, s, b)
 			} else {
-				wantNothing(t, s, digest(b))
+				wantUnseen(t, s, digest(b)) // what it had begun may lie there for a while
 			}
 			put(t, s, b)
 			wantBlob(t, s, b)

@@ -64,11 +64,28 @@ func testPutAgain(t *testing.T, p place) {
 	wantBlob(t, p, b)
 }
 
-// testPutSame makes all of them write at the same time: each has given its
-// first half before any gives its second.
-func testPutSame(t *testing.T, p place) {
+func testBig(t *testing.T, p place) {
+	whole := p.adapter.big(1)
+	for _, n := range []int{len(whole), len(whole) / 2, len(whole)/2 - 1, len(whole)/2 + 1} {
+		put(t, p, whole[:n])
+		wantBlob(t, p, whole[:n])
+	}
+	p.Store = p.adapter.Open(t, p.folder)
+	wantBlob(t, p, whole)
+	if left := p.adapter.Remains(t, p.folder); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func testPutSame(t *testing.T, p place) { putSame(t, p, random(1, 1<<20)) }
+
+func testPutSameBig(t *testing.T, p place) { putSame(t, p, p.adapter.big(1)) }
+
+// putSame makes all of them write at the same time: each has given its first
+// half before any gives its second.
+func putSame(t *testing.T, p place, b []byte) {
+	t.Helper()
 	const putters = 16
-	b := random(1, 1<<20)
 	var half, done sync.WaitGroup
 	half.Add(putters)
 	errs := make([]error, putters)
@@ -89,6 +106,9 @@ func testPutSame(t *testing.T, p place) {
 	}
 	wantBlob(t, p, b)
 	wantList(t, p, b)
+	if left := p.adapter.Remains(t, p.folder); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
 }
 
 type readerFunc func([]byte) (int, error)
@@ -127,6 +147,81 @@ func testLyingDigest(t *testing.T, p place) {
 	}
 }
 
+func testLyingBig(t *testing.T, p place) {
+	b := p.adapter.big(1)
+	flipped := bytes.Clone(b)
+	flipped[0] ^= 1
+	for name, sent := range map[string][]byte{
+		"shorter": b[:len(b)-1], "longer": append(bytes.Clone(b), 0), "flipped": flipped, "half": b[:len(b)/2],
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantCode(t, p.Put(t.Context(), digest(b), bytes.NewReader(sent)), penstock.Corrupt)
+			wantNothing(t, p, digest(b))
+		})
+	}
+	put(t, p, b)
+	wantBlob(t, p, b)
+}
+
+// saysLength is a reader with the methods that HTTP clients ask for a length.
+type saysLength struct {
+	io.Reader
+	n int
+}
+
+func (s saysLength) Len() int    { return s.n }
+func (s saysLength) Size() int64 { return int64(s.n) }
+
+func testLyingLength(t *testing.T, p place) {
+	for i, b := range [][]byte{random(1, 100_000), p.adapter.big(2)} {
+		for _, n := range []int{0, len(b) - 1, len(b) + 1, 2 * len(b), -1} {
+			r := saysLength{bytes.NewReader(b), n}
+			if err := p.Put(t.Context(), digest(b), r); err != nil {
+				t.Errorf("blob %d of %d bytes that says %d: %v", i, len(b), n, err)
+			}
+			wantBlob(t, p, b)
+			if err := p.Delete(t.Context(), digest(b)); err != nil {
+				t.Errorf("delete: %v", err)
+			}
+			short := saysLength{bytes.NewReader(b[:len(b)-1]), len(b)}
+			wantCode(t, p.Put(t.Context(), digest(b), short), penstock.Corrupt)
+			wantNothing(t, p, digest(b))
+		}
+	}
+}
+
+func testCutBig(t *testing.T, p place) {
+	b := p.adapter.big(1)
+	for _, n := range []int{len(b) / 2, len(b) - 1, len(b)} {
+		cut := errors.New("the cable was pulled")
+		err := p.Put(t.Context(), digest(b), io.MultiReader(bytes.NewReader(b[:n]), iotest.ErrReader(cut)))
+		if !errors.Is(err, cut) {
+			t.Errorf("cut after %d bytes: got %v, want the reader's error as its cause", n, err)
+		}
+		wantCode(t, err, penstock.Unavailable)
+		wantNothing(t, p, digest(b))
+	}
+	put(t, p, b)
+	wantBlob(t, p, b)
+}
+
+// testUnseen looks from within the Put, before it can end.
+func testUnseen(t *testing.T, p place) {
+	for _, b := range [][]byte{random(1, 100_000), p.adapter.big(2)} {
+		look := readerFunc(func([]byte) (int, error) {
+			wantUnseen(t, p, digest(b))
+			return 0, io.EOF
+		})
+		if err := p.Put(t.Context(), digest(b), io.MultiReader(bytes.NewReader(b), look)); err != nil {
+			t.Errorf("put: %v", err)
+		}
+		wantBlob(t, p, b)
+		if err := p.Delete(t.Context(), digest(b)); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	}
+}
+
 func testCutReader(t *testing.T, p place) {
 	b := random(1, 2<<20)
 	for _, n := range []int{0, 1, 1 << 20, len(b)} {
@@ -144,13 +239,13 @@ func testCutReader(t *testing.T, p place) {
 }
 
 func testCancelledPut(t *testing.T, p place) {
-	b := random(1, 4<<20)
+	b := p.adapter.big(1)
 	ctx, cancel := context.WithCancel(t.Context())
 	halfway := readerFunc(func([]byte) (int, error) {
 		cancel()
 		return 0, io.EOF
 	})
-	err := p.Put(ctx, digest(b), io.MultiReader(bytes.NewReader(b[:2<<20]), halfway, bytes.NewReader(b[2<<20:])))
+	err := p.Put(ctx, digest(b), io.MultiReader(bytes.NewReader(b[:len(b)/2]), halfway, bytes.NewReader(b[len(b)/2:])))
 	wantCode(t, err, penstock.Canceled)
 	wantNothing(t, p, digest(b))
 	wantCode(t, p.Put(ctx, digest(b), bytes.NewReader(b)), penstock.Canceled)

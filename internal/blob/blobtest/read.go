@@ -64,6 +64,48 @@ func testCancelledRead(t *testing.T, p place) {
 	wantBlob(t, p, b)
 }
 
+func testCancelledBig(t *testing.T, p place) {
+	b := p.adapter.big(1)
+	d := put(t, p, b)
+	for _, offset := range []int64{0, 1} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := p.Open(ctx, d, offset, -1)
+		if err != nil {
+			t.Fatalf("open: %v", err)
+		}
+		if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
+			t.Errorf("read: %v", err)
+		}
+		cancel()
+		got, err := io.ReadAll(r)
+		wantCode(t, err, penstock.Canceled)
+		if len(got) > 0 {
+			t.Errorf("%d bytes came after the context had ended", len(got))
+		}
+		if err := r.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+}
+
+func testRangesTogether(t *testing.T, p place) {
+	b := p.adapter.big(1)
+	d := put(t, p, b)
+	for _, step := range []int{len(b) / 2, len(b)/3 + 1, len(b) - 1} {
+		var whole []byte
+		for at := 0; at < len(b); at += step {
+			part, err := read(t.Context(), p, d, int64(at), int64(step))
+			if err != nil {
+				t.Fatalf("read %d bytes from %d on: %v", step, at, err)
+			}
+			whole = append(whole, part...)
+		}
+		if !bytes.Equal(whole, b) {
+			t.Errorf("ranges of %d bytes are %d bytes together, or others; want %d", step, len(whole), len(b))
+		}
+	}
+}
+
 func testFlippedBit(t *testing.T, p place) {
 	b := random(1, 1<<20)
 	for _, at := range []int{0, len(b) / 2, len(b) - 1} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,11 @@ func TestStore(t *testing.T) {
 			if err := errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, b, 0o600)); err != nil {
 				t.Fatal(err)
 			}
+		},
+		Remains: func(t *testing.T, folder string) []string {
+			return slices.DeleteFunc(files(t, folder), func(name string) bool {
+				return !strings.HasPrefix(filepath.Base(name), partial)
+			})
 		},
 	})
 }

@@ -29,7 +29,26 @@ func TestStore(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		Remains: func(t *testing.T, folder string) []string {
+			o := options(server)
+			o.Prefix = prefixOf(folder)
+			return unfinished(t, mustOpen(t, o))
+		},
+		Big: 2*MinPartSize + 1<<20,
 	})
+}
+
+// unfinished lists the uploads in the store that were begun.
+func unfinished(t *testing.T, s *Store) (keys []string) {
+	t.Helper()
+	page, err := s.uploads(t.Context(), s.root, "", "")
+	if err != nil {
+		t.Fatalf("list uploads: %v", err)
+	}
+	for _, u := range page.Uploads {
+		keys = append(keys, u.Key)
+	}
+	return keys
 }
 
 // prefixOf stands for a folder of the suite.

@@ -44,9 +44,7 @@ func (s *Store) putParts(ctx context.Context, in *source, key string, first []by
 	case code == preconditionFailed:
 		err = nil // somebody was quicker
 	}
-	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), aborting)
-	defer cancel()
-	if failed := s.abort(detached, key, u.id); failed != nil {
+	if failed := s.abandon(ctx, key, u.id); failed != nil {
 		s.options.Log.Warn("an upload to S3 could not be aborted; it will be when it is a day old", "blob", in.want.Short(), "error", failed)
 	}
 	return err
@@ -119,14 +117,11 @@ func (s *Store) leave(key, id string) {
 // send sends parts while the next are read, and gives them all once the digest
 // is right.
 func (u *upload) send(ctx context.Context, in *source, first []byte) ([]minio.CompletePart, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	parts, err := u.feed(sending, group, in, first)
-	if err != nil {
-		cancel()
-	}
+	// Also after an error of the reader: a part that comes after the upload was
+	// aborted may bring it back.
 	failed := group.Wait()
 	if failed != nil && !in.failed {
 		err = failed // what feed met then is only its echo
@@ -243,6 +238,30 @@ func (s *Store) abort(ctx context.Context, key, id string) error {
 		return nil
 	}
 	return err
+}
+
+// abandon aborts an upload for a Put whose context may have ended. A part that
+// was cut off may still be at work in the server, and come after the abort: so
+// it looks whether the upload is gone (Amazon S3 API Reference,
+// AbortMultipartUpload).
+func (s *Store) abandon(ctx context.Context, key, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), aborting)
+	defer cancel()
+	for i := 1; ; i++ {
+		if err := s.abort(ctx, key, id); err != nil {
+			return err
+		}
+		_, err := s.parts(ctx, key, id)
+		if code := said(err); code == noSuchUpload || code == noSuchKey {
+			return nil
+		}
+		if err == nil {
+			err = wait(ctx, i)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // parts are those that the server has of an upload, by number.
