@@ -28,6 +28,7 @@ const usage = `usage:
   penstock-agent run --dir DIR --contact FILE --rank N --master HOST:PORT [--first N] [--local-rank N] [--node NAME] [--cache DIR]
                                                              run that task of the attempt whose server is in FILE
   penstock-agent prepare                                     make a dataset's version; a job, started by Penstock
+  penstock-agent install DIR                                 copy this program into DIR, for an init container
   penstock-agent version                                     say which build this is
 `
 
@@ -49,6 +50,12 @@ func dispatch(args []string, stdout, stderr io.Writer, signals <-chan os.Signal)
 		return run(args[1:], stderr, signals)
 	case "prepare":
 		return prepare(args[1:], stdout, stderr, signals)
+	case "install":
+		if len(args) != 2 {
+			fmt.Fprint(stderr, "penstock-agent: install needs one folder\n"+usage)
+			return 2
+		}
+		return status(install(args[1]), stderr)
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return 0
