@@ -9,7 +9,7 @@ RACE := ./internal/agent/... ./internal/feed ./internal/httpapi \
 
 # Everything here wants the whole machine, and the demo builds after it installs.
 .NOTPARALLEL:
-.PHONY: help deps deps-test build demo test check race python tour bench clean
+.PHONY: help deps deps-test build demo test check race python tour bench cluster clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +19,13 @@ deps: ## install what the demo needs: PyTorch (apt), llama.cpp and the page's sc
 	hack/llama/install.sh
 	hack/web/install.sh
 
-deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client, an S3 server
+deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client, an S3 server, Kubernetes
 	hack/setup/deps.sh all
 	hack/llama/install.sh
 	hack/web/install.sh
 	hack/openai/install.sh
 	hack/versitygw/install.sh
+	hack/kubernetes/install.sh
 
 build: ## build the programs, static, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(PROGRAMS:%=./cmd/%)
@@ -54,6 +55,9 @@ tour: build ## run the tour as a test, fast
 
 bench: ## measure what docs/benchmarks.md tells of
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /examples)
+
+cluster: ## start a real Kubernetes on this machine, with 500 fake GPU nodes (hack/cluster)
+	hack/cluster up
 
 clean: ## remove what was built; what npm and apt installed stays
 	rm -rf bin .build/demo

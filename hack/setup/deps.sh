@@ -6,13 +6,14 @@
 #   hack/setup/deps.sh chromium   the browser, for pictures and browser tests
 #   hack/setup/deps.sh race       the C compiler that Go's race detector links with
 #   hack/setup/deps.sh slurm      a whole Slurm, for hack/slurm
+#   hack/setup/deps.sh cluster    what a Kubernetes node needs, for hack/cluster
 #   hack/setup/deps.sh all        all of them
 set -eu
 
 say() { printf 'deps: %s\n' "$*"; }
 
 usage() {
-	echo 'usage: deps.sh torch|chromium|race|slurm|all' >&2
+	echo 'usage: deps.sh torch|chromium|race|slurm|cluster|all' >&2
 	exit 2
 }
 
@@ -31,7 +32,8 @@ packages_for() {
 	chromium) echo chromium ;;
 	race) echo gcc libc6-dev ;;
 	slurm) echo slurmctld slurmd slurm-client slurmrestd munge ;;
-	all) echo "$(packages_for torch)" "$(packages_for chromium)" "$(packages_for race)" "$(packages_for slurm)" ;;
+	cluster) echo containerd runc containernetworking-plugins iproute2 nftables ;;
+	all) for each in torch chromium race slurm cluster; do packages_for $each; done ;;
 	*) usage ;;
 	esac
 }
