@@ -33,6 +33,10 @@ type Order struct {
 
 	Command []string          `json:"command"`
 	Env     map[string]string `json:"env,omitempty"`
+	// Image is the container image to run in, where the task names one.
+	Image string `json:"image,omitempty"`
+	// Labels are the attempt's, for an engine's own accounting.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Code stands, writable, in the folder in which the command starts.
 	Code       *Code                        `json:"code,omitempty"`
 	Parameters map[string]string            `json:"parameters,omitempty"`

@@ -46,6 +46,7 @@ type TaskSet struct {
 	// Replicas is how many tasks run. Default 1.
 	Replicas  int                `json:"replicas,omitempty"`
 	Command   []string           `json:"command"`             // the program and its arguments; no shell is in between
+	Image     string             `json:"image,omitempty"`     // the container image to run in, on Kubernetes; the pool's if left out
 	Env       map[string]string  `json:"env,omitempty"`       // what Penstock itself sets can't be set
 	Resources penstock.Resources `json:"resources,omitempty"` // what each task takes
 	// Dir is the folder with the code, relative to the manifest. The command line

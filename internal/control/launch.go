@@ -266,6 +266,7 @@ func (c *Control) taskOrders(shared v1.Order, job v1.Job, a v1.Attempt) []v1.Ord
 		local[t.Node]++
 		order.Resources, order.Devices = t.Resources, t.Devices
 		order.Command, order.Env, order.Code, order.Serve = set.Command, maps.Clone(set.Env), set.Code, set.Serve
+		order.Image, order.Labels = set.Image, a.Metadata.Labels
 		order.Checkpoints = job.Spec.Checkpoints != nil && t.Rank == 0
 		if program, ok := c.Runtimes[set.Command[0]]; ok {
 			order.Command = append([]string{program}, set.Command[1:]...)

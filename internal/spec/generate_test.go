@@ -71,6 +71,7 @@ func jobSpec() *rapid.Generator[v1.JobSpec] {
 			s.Tasks = append(s.Tasks, v1.TaskSet{
 				Name: set, Replicas: rapid.IntRange(0, 4).Draw(t, "replicas"), Resources: resources().Draw(t, "resources"),
 				Command: append([]string{"run"}, rapid.SliceOfN(aText, 0, 4).Draw(t, "arguments")...),
+				Image:   rapid.SampledFrom([]string{"", "python", "registry.example:5000/team/train@sha256:0a"}).Draw(t, "image"),
 				Env:     rapid.MapOfN(rapid.StringMatching(`X_[a-zA-Z0-9_]{0,6}`), aText, 0, 3).Draw(t, "env"),
 				Dir:     rapid.SampledFrom([]string{"", "code", "./a b/ü", "/code", "../x"}).Draw(t, "dir"),
 				Code:    &v1.Code{Digest: aDigest.Draw(t, "code"), Files: []v1.File{{Path: "a b/ü.py", Size: 7, Digest: aDigest.Draw(t, "file")}}},

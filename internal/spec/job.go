@@ -2,6 +2,7 @@ package spec
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,10 @@ func worldSize(s *v1.JobSpec) int {
 	return n
 }
 
+// imageForm is what a reference to an image may look like: only the registry
+// knows whether there is one.
+var imageForm = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9._:/@-]{0,511}$`)
+
 func (c *checker) taskSet(where string, t *v1.TaskSet) {
 	c.name(where+".name", t.Name)
 	defaulted(c, where+".replicas", &t.Replicas, 1)
@@ -101,6 +106,9 @@ func (c *checker) taskSet(where string, t *v1.TaskSet) {
 	c.command(where+".command", t.Command)
 	c.standardNeeds(where+".resources", &t.Resources)
 	c.environment(where+".env", t.Env)
+	if t.Image != "" && !imageForm.MatchString(t.Image) {
+		c.fault(where+".image", "write it as registries do, such as registry.example/team/train:1.4", "%.80q can't name a container image", t.Image)
+	}
 	c.folder(where, t)
 	if t.Serve == nil {
 		return

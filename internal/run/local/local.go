@@ -138,6 +138,9 @@ func (e *Executor) Start(ctx context.Context, gang []v1.Order) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseImages(gang); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if started(dir) {
@@ -149,6 +152,20 @@ func (e *Executor) Start(ctx context.Context, gang []v1.Order) error {
 	}
 	if err != nil {
 		return errors.Join(err, e.disband(dir))
+	}
+	return nil
+}
+
+// refuseImages: a process of this machine has this machine's programs, and
+// nobody shall take them for those of an image.
+func refuseImages(gang []v1.Order) error {
+	for _, order := range gang {
+		if order.Image != "" {
+			return &penstock.Error{
+				Code: penstock.Unsupported, Msg: fmt.Sprintf("task set %s wants the image %.80s, and local processes have none", order.Set, order.Image),
+				Hint: "leave image out, or set pool to one of a cluster",
+			}
+		}
 	}
 	return nil
 }

@@ -261,3 +261,14 @@ func TestAFollowedLogWaitsForAnAgentThatHasNotBegun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestATaskWithAnImageIsRefused(t *testing.T) {
+	e := open(t, local.Options{Dir: t.TempDir(), AgentPath: "/bin/sh"})
+	err := e.Start(t.Context(), []v1.Order{{Attempt: "a", Set: "worker", Image: "python:3"}})
+	if penstock.CodeOf(err) != penstock.Unsupported {
+		t.Errorf("starting it gives %v, want unsupported", err)
+	}
+	if seen, err := e.Observe(t.Context()); len(seen) > 0 || err != nil {
+		t.Errorf("then there are %v (%v)", seen, err)
+	}
+}
