@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"os/user"
 	"path/filepath"
 	"strings"
@@ -110,7 +111,7 @@ func (s *server) discoverPool(ctx context.Context) error {
 	return s.ensure(ctx, penstock.Ref{Kind: penstock.KindPool, Name: "local"}, func() (v1.Object, error) {
 		return v1.Pool{
 			Kind: penstock.KindPool, Metadata: v1.Metadata{Name: "local"},
-			Spec: v1.PoolSpec{Executor: localExecutor, Provider: "local", Market: "owned", Prices: s.config.Prices},
+			Spec: v1.PoolSpec{Executor: config.Local, Provider: "local", Market: "owned", Prices: s.config.Prices},
 		}.Object()
 	})
 }
@@ -133,7 +134,8 @@ func (s *server) ensure(ctx context.Context, ref penstock.Ref, make func() (v1.O
 }
 
 // adminToken gives the token in the data folder if it is still good, or makes a
-// new one.
+// new one. Of several servers on one database only the first ever makes one: ""
+// says that this isn't it.
 func (s *server) adminToken(ctx context.Context, subject string) (string, error) {
 	path := s.folder.at("admin-token")
 	if kept, err := os.ReadFile(path); err == nil {
@@ -146,11 +148,27 @@ func (s *server) adminToken(ctx context.Context, subject string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.PutCredential(credential) }); err != nil {
+	ours := false
+	if err := s.store.Update(ctx, func(tx store.Tx) error {
+		have, err := tx.ListCredentials("")
+		if err != nil {
+			return err
+		}
+		ours = !s.shared() || !slices.ContainsFunc(have, admin)
+		if !ours {
+			return nil
+		}
+		return tx.PutCredential(credential)
+	}); err != nil || !ours {
 		return "", err
 	}
 	if err := os.WriteFile(path, []byte(token.Reveal()+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep admin token: %w", err)
 	}
 	return token.Reveal(), nil
+}
+
+// admin reports whether a credential is one of the whole installation's admins.
+func admin(c store.Credential) bool {
+	return c.Use == store.Access && c.Project == "" && c.Role == penstock.RoleAdmin && c.Revoked.IsZero()
 }

@@ -42,9 +42,14 @@ func serve(ctx context.Context, e cli.Env, c config.Config) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.adminToken(ctx, "admin"); err != nil {
+	token, err := s.adminToken(ctx, "admin")
+	if err != nil {
 		return errors.Join(err, l.Close(), s.close())
 	}
-	fmt.Fprintf(e.Err, "penstock is ready at %s; the admin token is in %s\n", url, s.folder.at("admin-token"))
+	where := "the server that started first on this database made the admin token"
+	if token != "" {
+		where = "the admin token is in " + s.folder.at("admin-token")
+	}
+	fmt.Fprintf(e.Err, "penstock is ready at %s; %s\n", url, where)
 	return errors.Join(s.serve(ctx, l), s.close())
 }

@@ -17,24 +17,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/penstock/penstock"
-	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/auth"
-	"github.com/penstock/penstock/internal/blob/fs"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/control"
 	"github.com/penstock/penstock/internal/httpapi"
-	"github.com/penstock/penstock/internal/run"
-	"github.com/penstock/penstock/internal/run/local"
-	"github.com/penstock/penstock/internal/secret"
 	"github.com/penstock/penstock/internal/serve/gateway"
 	"github.com/penstock/penstock/internal/store"
-	"github.com/penstock/penstock/internal/store/sqlite"
 	"github.com/penstock/penstock/internal/telemetry"
 	"github.com/penstock/penstock/internal/webui"
 )
-
-// localExecutor is the name that a pool's spec gives to this machine.
-const localExecutor = "local"
 
 // server is everything that runs in one process, wired from its adapters.
 type server struct {
@@ -42,7 +33,7 @@ type server struct {
 	log     *slog.Logger
 	folder  *folder
 	store   store.Store
-	blobs   *fs.Store
+	blobs   blobStore
 	control *control.Control
 	api     *httpapi.Server
 	gateway *gateway.Gateway
@@ -65,30 +56,29 @@ func (s *server) open(ctx context.Context) error {
 	if s.folder, err = openFolder(s.config.DataDir); err != nil {
 		return err
 	}
-	if s.store, err = sqlite.Open(ctx, s.folder.at("penstock.db")); err != nil {
+	if s.store, err = s.openStore(ctx); err != nil {
 		return err
 	}
-	if s.blobs, err = fs.Open(s.folder.at("blobs")); err != nil {
+	if s.blobs, err = s.openBlobs(ctx); err != nil {
 		return err
 	}
-	box, err := secret.Load(s.folder.path)
+	box, err := s.openBox()
 	if err != nil {
 		return err
 	}
-	agent, err := program("penstock-agent")
+	executors, err := s.openExecutors()
 	if err != nil {
 		return err
 	}
-	executor, err := local.New(local.Options{Dir: s.folder.at("run"), AgentPath: agent})
+	contact, err := s.contact()
 	if err != nil {
 		return err
 	}
-	executors := map[string]run.Executor{localExecutor: executor}
 	programs, env := runtimes()
 	s.control = control.New(control.Options{
-		Store: s.store, Blobs: s.blobs, Sealer: box, Executors: executors, Server: v1.Contact{AddressFile: s.folder.at("address")},
+		Store: s.store, Blobs: s.blobs, Sealer: box, Executors: executors, Server: contact,
 		Runtimes: programs, RuntimeEnv: env, Log: s.log, Tick: time.Duration(s.config.Tick),
-		Sole: true, // the data folder's lock keeps other servers out
+		Replica: s.config.Replica, Sole: !s.shared(), // the data folder's lock keeps other servers out
 	})
 	s.api = httpapi.New(httpapi.Options{
 		Store: s.store, Blobs: s.blobs, Control: s.control, Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
@@ -102,7 +92,7 @@ func (s *server) open(ctx context.Context) error {
 	if s.metrics, err = telemetry.NewRegistry(telemetry.Build{Version: version()}); err != nil {
 		return err
 	}
-	s.gateway, err = gateway.New(gateway.Options{Store: s.store, Verify: s.verifyKey, Log: s.log, Metrics: s.metrics})
+	s.gateway, err = gateway.New(gateway.Options{Store: s.store, Verify: s.verifyKey, Log: s.log, Metrics: s.metrics, Shared: s.shared()})
 	return err
 }
 
@@ -217,15 +207,11 @@ func begin(ctx context.Context, c config.Config, log *slog.Logger) (*server, net
 }
 
 // serve runs the loops and the HTTP server until ctx ends, then lets calls in
-// flight finish. Running work is not touched: its agents wait for the next
-// server.
+// flight finish and gives the lead back. Running work is not touched: its agents
+// wait for the next server.
 func (s *server) serve(ctx context.Context, l net.Listener) error {
-	swept, err := s.gateway.Sweep(ctx)
-	if err != nil {
-		return fmt.Errorf("settle requests of the last run: %w", err)
-	}
-	if swept > 0 {
-		s.log.Warn("requests of a server that died were settled with estimates", "count", swept)
+	if err := s.sweep(ctx); err != nil {
+		return err
 	}
 	servers := []*http.Server{s.httpServer(ctx, s.handler())}
 	listeners := []net.Listener{l}
@@ -236,23 +222,68 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 		}
 		servers, listeners = append(servers, s.httpServer(ctx, s.gateway)), append(listeners, own)
 	}
-	failed := make(chan error, len(servers)+1)
-	go func() { failed <- s.control.Run(ctx) }()
+	looping, stop := context.WithCancel(ctx)
+	defer stop()
+	looped := make(chan error, 1)
+	go func() { looped <- s.control.Run(looping) }()
+	failed := make(chan error, len(servers))
 	for i, h := range servers {
 		go func() { failed <- s.accept(h, listeners[i]) }()
 	}
-	err = <-failed
+	if s.shared() {
+		go s.sweepNow(ctx)
+	}
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
 	if ctx.Err() != nil {
 		err = nil
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	stop()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTime)
 	defer cancel()
 	for _, h := range servers {
 		if h.Shutdown(last) != nil {
 			_ = h.Close() // streams that don't end by themselves are cut
 		}
 	}
+	select {
+	case <-looped: // that the lead was lost on the way out is no error
+	case <-last.Done():
+	}
 	return err
+}
+
+// lastTime is what calls in flight, and the lead's return, have at the end.
+const lastTime = 5 * time.Second
+
+// sweep settles what gateways left open that died.
+func (s *server) sweep(ctx context.Context) error {
+	swept, err := s.gateway.Sweep(ctx)
+	if err != nil {
+		return fmt.Errorf("settle requests of the last run: %w", err)
+	}
+	if swept > 0 {
+		s.log.Warn("requests of a server that died were settled with estimates", "count", swept)
+	}
+	return nil
+}
+
+// sweepNow sweeps now and then: among several servers nobody starts when one of
+// them dies.
+func (s *server) sweepNow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Minute):
+		}
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("sweep", "error", err)
+		}
+	}
 }
 
 func (s *server) httpServer(ctx context.Context, h http.Handler) *http.Server {

@@ -154,7 +154,7 @@ func (c Config) checkEngines() *fault {
 	}
 	return first(
 		func() *fault { return oneOf("blobs.s3.style", s3.Style, "auto", "path", "virtual") },
-		func() *fault { return oneOf("blobs.s3.encryption", s3.Encryption, "", "s3", "kms") },
+		func() *fault { return oneOf("blobs.s3.encryption", s3.Encryption, "", "sse-s3", "sse-kms") },
 	)
 }
 

@@ -24,6 +24,8 @@ type Config struct {
 	TLS       TLS     `koanf:"tls"`
 	Store     Store   `koanf:"store"`
 	Blobs     Blobs   `koanf:"blobs"`
+	// Replica is what this server is called among several; empty is the host name.
+	Replica string `koanf:"replica"`
 	// SecretDir has the key that seals secrets; empty is the data folder. Servers
 	// on one database share it.
 	SecretDir string `koanf:"secret_dir"`

@@ -73,7 +73,7 @@ func TestBadSettingsAreRefusedWithPlaceAndHint(t *testing.T) {
 	for _, c := range []struct{ name, file, env, where, says, hint string }{
 		{name: "unknown key", file: "tick: 1s\nlisen: 127.0.0.1:1\n", where: ":2", says: "lisen: there is no such setting", hint: "did you mean listen?"},
 		{name: "unknown nested key", file: "log:\n  level: info\n  fromat: json\n", where: ":3", says: "log.fromat: there", hint: "did you mean log.format?"},
-		{name: "nothing near", file: "replicas: 3\n", where: ":1", says: "replicas: there", hint: "docs/config.md lists the settings"},
+		{name: "nothing near", file: "workers: 3\n", where: ":1", says: "workers: there", hint: "docs/config.md lists the settings"},
 		{name: "below a value", file: "listen:\n  host: x\n", where: ":1", says: `listen: "map[host:x]" is not text`},
 		{name: "dotted key", file: "log.level: debug\n", where: ":1", says: "log.level: there"},
 		{name: "value for section", file: "tick: 1s\nlog: debug\n", where: ":2", says: "log: a section has settings", hint: "indent the settings below it"},

@@ -26,7 +26,9 @@ type S3 struct {
 	// CredentialsFile is a shared credentials file; without it the environment
 	// and a web identity are tried.
 	CredentialsFile string `koanf:"credentials_file"`
-	Encryption      string `koanf:"encryption"` // empty, s3 or kms
+	Profile         string `koanf:"profile"`      // section of that file
+	STSEndpoint     string `koanf:"sts_endpoint"` // gives keys for a web identity
+	Encryption      string `koanf:"encryption"`   // empty, sse-s3 or sse-kms
 	KMSKey          string `koanf:"kms_key"`
 }
 

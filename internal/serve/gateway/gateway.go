@@ -36,6 +36,8 @@ type Options struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Limits  Limits
+	// Shared says that other gateways use the same store.
+	Shared bool
 }
 
 // Limits bound what one request can take. A zero field takes its default.
@@ -99,6 +101,7 @@ type Gateway struct {
 	log       *slog.Logger
 	limits    Limits
 	born      time.Time
+	shared    bool
 	ledger    *batcher
 	table     *table
 	rates     *rates
@@ -115,7 +118,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		store: o.Store, verify: o.Verify, log: o.Log, limits: o.Limits.orDefaults(), born: time.Now().UTC(),
+		store: o.Store, verify: o.Verify, log: o.Log, limits: o.Limits.orDefaults(), born: time.Now().UTC(), shared: o.Shared,
 		ledger: &batcher{store: o.Store}, table: newTable(o.Store), rates: newRates(), metrics: m, transport: newTransport(), mux: http.NewServeMux(),
 	}
 	g.mux.HandleFunc("GET /v1/models", g.models)

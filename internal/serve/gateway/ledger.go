@@ -73,9 +73,14 @@ func (g *Gateway) settle(r store.Request) error {
 // Sweep settles the requests that an earlier gateway left open when it died, and
 // gives how many. Nobody knows what they used, so they are charged what they had
 // reserved: usage is never lost, and a key's limit holds. It must run before the
-// first request, and while no other gateway uses the same store.
+// first request. Where other gateways use the same store, only a request that is
+// older than any can last is taken for left, so Sweep is to be repeated.
 func (g *Gateway) Sweep(ctx context.Context) (int, error) {
-	swept := 0
+	swept, now, dead := 0, time.Now().UTC(), g.born
+	if g.shared {
+		l := g.limits
+		dead = now.Add(-2 * (l.Read + l.Whole + l.Drain.Time + l.Write + batchTime))
+	}
 	for {
 		n := 0
 		err := g.store.Update(ctx, func(tx store.Tx) error {
@@ -85,10 +90,10 @@ func (g *Gateway) Sweep(ctx context.Context) (int, error) {
 				return err
 			}
 			for _, r := range open {
-				if !r.Started.Before(g.born) {
+				if !r.Started.Before(dead) {
 					continue
 				}
-				r.Ended, r.CompletionTokens = g.born, r.Reserved
+				r.Ended, r.CompletionTokens = now, r.Reserved
 				r.Outcome, r.Source = outcomeSwept, sourceEstimated
 				if _, err := tx.Settle(r); err != nil {
 					return err

@@ -478,3 +478,38 @@ func waitSettled(t *testing.T, m *memory, n int) {
 		}
 	}
 }
+
+func TestAmongSeveralGatewaysOnlyWhatCanLiveNoMoreIsSwept(t *testing.T) {
+	h := build(t, gateway.Limits{}, &model{})
+	for id, age := range map[string]time.Duration{"dead": time.Hour, "may-live": 20 * time.Minute, "young": time.Second} {
+		r := store.Request{ID: id, Key: "key-1", Started: time.Now().Add(-age), Reserved: 40}
+		if err := h.store.Update(t.Context(), func(tx store.Tx) error { return tx.Reserve(r, 0) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g, err := gateway.New(gateway.Options{Store: h.store, Metrics: prometheusRegistry(), Log: discard(), Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	for _, want := range []int{1, 0} {
+		if n, err := g.Sweep(t.Context()); n != want || err != nil {
+			t.Fatalf("swept %d, %v; want %d", n, err, want)
+		}
+	}
+	var open []store.Request
+	if err := h.store.View(t.Context(), func(tx store.Tx) (err error) {
+		open, err = tx.Requests(store.RequestQuery{Open: true, Limit: 10})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range open {
+		if r.ID == "dead" {
+			t.Error("a request whose gateway is dead is still open")
+		}
+	}
+	if len(open) != 2 {
+		t.Errorf("%d requests are open, of 2 that may live", len(open))
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/blob"
+	"github.com/penstock/penstock/internal/blob/fs"
+	"github.com/penstock/penstock/internal/blob/s3"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/run"
+	"github.com/penstock/penstock/internal/run/local"
+	"github.com/penstock/penstock/internal/secret"
+	"github.com/penstock/penstock/internal/store"
+	"github.com/penstock/penstock/internal/store/postgres"
+	"github.com/penstock/penstock/internal/store/sqlite"
+)
+
+// shared says that other servers may use the same state.
+func (s *server) shared() bool { return s.config.Store.URL != "" }
+
+// openStore opens the state where the settings say it is.
+func (s *server) openStore(ctx context.Context) (store.Store, error) {
+	if s.shared() {
+		return postgres.Open(ctx, postgres.Options{URL: s.config.Store.URL, PasswordFile: s.config.Store.PasswordFile})
+	}
+	return sqlite.Open(ctx, s.folder.at("penstock.db"))
+}
+
+// blobStore is a store of bytes that is closed at the end.
+type blobStore interface {
+	blob.Store
+	io.Closer
+}
+
+// openBlobs opens the store of bytes where the settings say it is.
+func (s *server) openBlobs(ctx context.Context) (blobStore, error) {
+	c := s.config.Blobs.S3
+	if c.Bucket == "" {
+		folder, err := fs.Open(s.folder.at("blobs"))
+		if err != nil {
+			return nil, err // and not a store that is nil
+		}
+		return folder, nil
+	}
+	keys := s3.Credentials{From: s3.FromEnvironment, File: c.CredentialsFile, Profile: c.Profile, STSEndpoint: c.STSEndpoint}
+	switch {
+	case c.CredentialsFile != "":
+		keys.From = s3.FromFile
+	case os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "":
+		keys.From = s3.FromWebIdentity
+	}
+	bucket, err := s3.Open(ctx, s3.Options{
+		Endpoint: c.Endpoint, Bucket: c.Bucket, Prefix: c.Prefix, Region: c.Region, Style: s3.Style(c.Style), CAFile: c.CAFile,
+		Encryption: s3.Encryption(c.Encryption), KMSKey: c.KMSKey, Credentials: keys, Log: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return bucket, nil
+}
+
+// openBox opens what seals secrets.
+func (s *server) openBox() (*secret.Box, error) {
+	if dir := s.config.SecretDir; dir != "" {
+		return secret.Load(dir)
+	}
+	return secret.Load(s.folder.path)
+}
+
+// contact is how agents find this server: those of this machine by the file
+// which tells the port of the day, all others at the address that is advertised.
+func (s *server) contact() (v1.Contact, error) {
+	c := v1.Contact{AddressFile: s.folder.at("address")}
+	if s.config.Advertise != "" {
+		c.URL = strings.TrimSuffix(s.config.Advertise, "/") + "/api"
+	}
+	if file := s.config.TLS.CA; file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return c, &penstock.Error{Code: penstock.Invalid, Where: "tls.ca", Msg: "the certificates for agents can't be read", Err: err}
+		}
+		c.CA = string(pem)
+	}
+	return c, nil
+}
+
+// openExecutors makes this machine an executor, and each cluster of the
+// settings. Where several servers share the state, whichever leads must find
+// the work that another one started: this machine runs work then only if the
+// settings say so.
+func (s *server) openExecutors() (map[string]run.Executor, error) {
+	all := map[string]run.Executor{}
+	agent, err := program("penstock-agent")
+	if err != nil {
+		return nil, err
+	}
+	if !s.shared() || s.config.Pool.Discover {
+		if all[config.Local], err = local.New(local.Options{Dir: s.folder.at("run"), AgentPath: agent}); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
