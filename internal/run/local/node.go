@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/run"
 )
 
 // smiTime bounds nvidia-smi, which hangs when a driver does.
@@ -89,7 +90,7 @@ func parseDevices(csv string) ([]v1.Device, error) {
 		if len(fields) != 3 {
 			return nil, fmt.Errorf("read nvidia-smi: %d fields in %.80q, want 3", len(fields), line)
 		}
-		device := v1.Device{ID: strings.TrimSpace(fields[0]), Type: deviceType(fields[1])}
+		device := v1.Device{ID: strings.TrimSpace(fields[0]), Type: run.DeviceType(fields[1])}
 		// Devices that share the machine's memory answer [N/A].
 		if mib, err := strconv.ParseInt(strings.TrimSpace(fields[2]), 10, 64); err == nil {
 			device.Memory = mib << 20
@@ -100,20 +101,4 @@ func parseDevices(csv string) ([]v1.Device, error) {
 		devices = append(devices, device)
 	}
 	return devices, nil
-}
-
-// deviceType makes the resource's name out of a product's: "NVIDIA H100 80GB
-// HBM3" is "h100", "Tesla T4" is "t4", "NVIDIA GeForce RTX 4090" is "rtx-4090".
-// Words that tell the form, the memory or the maker don't count.
-func deviceType(product string) penstock.Resource {
-	var kept []string
-	for word := range strings.FieldsFuncSeq(strings.ToLower(product), func(r rune) bool { return r == ' ' || r == '-' || r == '\t' || r == '\n' }) {
-		switch {
-		case strings.HasSuffix(word, "gb"), strings.HasPrefix(word, "hbm"), strings.HasPrefix(word, "sxm"):
-		case word == "nvidia", word == "tesla", word == "geforce", word == "quadro", word == "pcie", word == "nvl":
-		default:
-			kept = append(kept, word)
-		}
-	}
-	return penstock.Resource(strings.Join(kept, "-"))
 }

@@ -31,28 +31,6 @@ func TestDevicesAreReadFromNvidiaSMI(t *testing.T) {
 	}
 }
 
-func TestDeviceTypesAreTheNamesThatPeopleWrite(t *testing.T) {
-	for product, want := range map[string]penstock.Resource{
-		"NVIDIA H100 80GB HBM3":   "h100",
-		"NVIDIA H100 PCIe":        "h100",
-		"NVIDIA H100 NVL":         "h100",
-		"NVIDIA H200":             "h200",
-		"NVIDIA A100-SXM4-40GB":   "a100",
-		"NVIDIA A100 80GB PCIe":   "a100",
-		"NVIDIA L4":               "l4",
-		"NVIDIA L40S":             "l40s",
-		"Tesla T4":                "t4",
-		"Tesla V100-SXM2-16GB":    "v100",
-		"NVIDIA GeForce RTX 4090": "rtx-4090",
-		"NVIDIA RTX A6000":        "rtx-a6000",
-		"NVIDIA B200":             "b200",
-	} {
-		if got := deviceType(product); got != want {
-			t.Errorf("%s is %q, want %q", product, got, want)
-		}
-	}
-}
-
 func TestANodeHasItsDevicesAsCapacity(t *testing.T) {
 	bin := t.TempDir()
 	script := "#!/bin/sh\necho 'GPU-1, NVIDIA L4, 23034'\necho 'GPU-2, NVIDIA L4, 23034'\n"
