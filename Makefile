@@ -9,7 +9,7 @@ RACE := ./internal/agent/... ./internal/feed ./internal/httpapi \
 
 # Everything here wants the whole machine, and the demo builds after it installs.
 .NOTPARALLEL:
-.PHONY: help deps deps-test build demo test check race python tour bench cluster clean
+.PHONY: help deps deps-test build demo test check race python tour image image-test bench cluster clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ demo: deps build ## take a model all the way (DEMO_FAST=1 trains less, DEMO_KEEP
 	go run ./examples/tour
 
 test: export PENSTOCK_CI = 1
-test: deps-test check race python tour ## install what the tests need, then run all of them
+test: deps-test check race python image-test tour ## install what the tests need, then run all of them
 
 check: ## what must be green before each commit: form, vet, all tests but the tour
 	@unformed=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
@@ -53,6 +53,13 @@ python: ## test the tour's training code
 tour: build ## run the tour as a test, fast
 	go test -count=1 -timeout 15m -v ./examples/tour
 
+image: ## make the OCI images, for amd64 and arm64, into .build/image; pushes nothing
+	hack/web/install.sh
+	go -C hack/image run . build
+
+image-test: ## test the images; they have a Go module of their own
+	cd hack/image && go vet . && go test -count=1 .
+
 bench: ## measure what docs/benchmarks.md tells of
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /examples)
 
@@ -60,4 +67,4 @@ cluster: ## start a real Kubernetes on this machine, with 500 fake GPU nodes (ha
 	hack/cluster up
 
 clean: ## remove what was built; what npm and apt installed stays
-	rm -rf bin .build/demo
+	rm -rf bin .build/demo .build/image
