@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/penstock/penstock"
@@ -68,39 +69,59 @@ func (t *Tx) ByUID(uid penstock.UID) (v1.Object, error) {
 	return t.object(fmt.Sprintf("object with uid %q", uid), "uid = ?", uid)
 }
 
-// List implements store.Objects.
+// List implements store.Objects. Each phase is a query of its own, which an index
+// answers in order; the database merges them. With "phase IN" SQLite would rather
+// walk through all of the kind, where most objects are over, and PostgreSQL sort.
 func (t *Tx) List(q store.Query) ([]v1.Object, error) {
-	where := []string{"uid > ?"}
-	args := []any{q.After}
-	add := func(condition string, values ...any) {
-		where = append(where, condition)
-		args = append(args, values...)
+	query, args := chooses(q)
+	phases := slices.Compact(slices.Sorted(slices.Values(q.Phases)))
+	if len(phases) > 0 {
+		one, common := query+" AND objects.phase = ?", args
+		query, args = "", nil
+		for i, p := range phases {
+			if i > 0 {
+				query += " UNION ALL "
+			}
+			query += one
+			args = append(append(args, common...), p)
+		}
 	}
-	if q.Kind != "" {
-		add("kind = ?", q.Kind)
+	return rows(t, "list objects", scanObject, query+" ORDER BY 1 LIMIT ?", append(args, atMost(q.Limit))...)
+}
+
+// chooses is the query of all that q says but the phases and the limit. A label
+// is a join, so that the database may begin with it. SQLite, which doesn't know
+// how few objects have it, wouldn't: where nothing but the kind narrows the list
+// besides, CROSS JOIN makes it, which to PostgreSQL says nothing.
+func chooses(q store.Query) (query string, args []any) {
+	from, join := "objects", ", "
+	if q.Project == "" && q.Owner == "" && len(q.Phases) == 0 {
+		join = " CROSS JOIN "
 	}
-	if q.Project != "" {
-		add("project = ?", q.Project)
+	where, args := "objects.uid > ?", []any{q.After}
+	keys := slices.Sorted(maps.Keys(q.Labels))
+	for i, key := range slices.Backward(keys) {
+		l := "l" + strconv.Itoa(i)
+		from = "labels " + l + join + from
+		where += " AND " + l + ".key = ? AND " + l + ".value = ?"
+		args = append(args, key, q.Labels[key])
+		if i > 0 {
+			where += " AND " + l + ".uid = l0.uid"
+		}
 	}
-	if q.Owner != "" {
-		add("owner = ?", q.Owner)
+	if len(keys) > 0 {
+		where, args = where+" AND l0.uid = objects.uid AND l0.uid > ?", append(args, q.After)
+	}
+	for _, c := range []struct{ column, value string }{{"kind", string(q.Kind)}, {"project", q.Project}, {"owner", string(q.Owner)}} {
+		if c.value != "" {
+			where, args = where+" AND objects."+c.column+" = ?", append(args, c.value)
+		}
 	}
 	if q.Retiring {
-		add("deleted_at IS NOT NULL")
+		where += " AND objects.deleted_at IS NOT NULL"
 	}
-	if len(q.Phases) > 0 {
-		phases := make([]any, len(q.Phases))
-		for i, p := range q.Phases {
-			phases[i] = p
-		}
-		add("phase IN (?"+strings.Repeat(", ?", len(phases)-1)+")", phases...)
-	}
-	for _, key := range slices.Sorted(maps.Keys(q.Labels)) {
-		add("EXISTS (SELECT 1 FROM labels l WHERE l.uid = objects.uid AND l.key = ? AND l.value = ?)", key, q.Labels[key])
-	}
-	return rows(t, "list objects", scanObject,
-		"SELECT "+objectColumns+" FROM objects WHERE "+strings.Join(where, " AND ")+" ORDER BY uid LIMIT ?",
-		append(args, atMost(q.Limit))...)
+	columns := "objects." + strings.Join(strings.Fields(objectColumns), " objects.")
+	return "SELECT " + columns + " FROM " + from + " WHERE " + where, args
 }
 
 // Create implements store.Objects.

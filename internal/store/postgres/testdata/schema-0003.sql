@@ -1,0 +1,360 @@
+CREATE TABLE public.alias_moves (
+    seq bigint NOT NULL,
+    project text NOT NULL COLLATE pg_catalog."C",
+    model text NOT NULL COLLATE pg_catalog."C",
+    alias text NOT NULL COLLATE pg_catalog."C",
+    from_digest text NOT NULL COLLATE pg_catalog."C",
+    to_digest text NOT NULL COLLATE pg_catalog."C",
+    moved_by text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL,
+    note text NOT NULL
+);
+ALTER TABLE public.alias_moves ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.alias_moves_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.answers (
+    actor text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C",
+    request text NOT NULL COLLATE pg_catalog."C",
+    status bigint NOT NULL,
+    body bytea NOT NULL,
+    at bigint
+);
+CREATE TABLE public.audit (
+    seq bigint NOT NULL,
+    at bigint NOT NULL,
+    actor text NOT NULL COLLATE pg_catalog."C",
+    role text NOT NULL COLLATE pg_catalog."C",
+    verb text NOT NULL COLLATE pg_catalog."C",
+    target text NOT NULL COLLATE pg_catalog."C",
+    outcome text NOT NULL COLLATE pg_catalog."C",
+    detail text NOT NULL,
+    prev text NOT NULL COLLATE pg_catalog."C",
+    hash text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT audit_seq_check CHECK ((seq >= 1))
+);
+CREATE TABLE public.balances (
+    credential text NOT NULL COLLATE pg_catalog."C",
+    used bigint NOT NULL,
+    held bigint NOT NULL,
+    CONSTRAINT balances_held_check CHECK ((held >= 0)),
+    CONSTRAINT balances_used_check CHECK ((used >= 0))
+);
+CREATE TABLE public.beats (
+    name text NOT NULL COLLATE pg_catalog."C",
+    beat bigint NOT NULL,
+    CONSTRAINT beats_beat_check CHECK ((beat >= 1))
+);
+CREATE TABLE public.changes (
+    revision bigint NOT NULL,
+    op text NOT NULL COLLATE pg_catalog."C",
+    uid text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    project text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    labels text NOT NULL,
+    owner text NOT NULL COLLATE pg_catalog."C",
+    generation bigint NOT NULL,
+    phase text NOT NULL COLLATE pg_catalog."C",
+    created_by text NOT NULL COLLATE pg_catalog."C",
+    created_at bigint,
+    updated_at bigint,
+    deleted_at bigint,
+    spec text NOT NULL,
+    status text NOT NULL,
+    CONSTRAINT changes_op_check CHECK ((op = ANY (ARRAY['created'::text, 'updated'::text, 'deleted'::text])))
+);
+CREATE TABLE public.checkpoints (
+    job text NOT NULL COLLATE pg_catalog."C",
+    step bigint NOT NULL,
+    attempt bigint NOT NULL,
+    digest text NOT NULL COLLATE pg_catalog."C",
+    files text NOT NULL,
+    bytes bigint NOT NULL,
+    committed_at bigint,
+    CONSTRAINT checkpoints_bytes_check CHECK ((bytes >= 0)),
+    CONSTRAINT checkpoints_digest_check CHECK ((digest <> ''::text))
+);
+CREATE TABLE public.commits (
+    token text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL
+);
+CREATE TABLE public.credentials (
+    id text NOT NULL COLLATE pg_catalog."C",
+    hash text NOT NULL COLLATE pg_catalog."C",
+    use text NOT NULL COLLATE pg_catalog."C",
+    subject text NOT NULL COLLATE pg_catalog."C",
+    project text NOT NULL COLLATE pg_catalog."C",
+    role text NOT NULL COLLATE pg_catalog."C",
+    attempt text NOT NULL COLLATE pg_catalog."C",
+    endpoints text NOT NULL,
+    token_limit bigint NOT NULL,
+    rate bigint NOT NULL,
+    created bigint,
+    expires bigint,
+    revoked bigint,
+    CONSTRAINT credentials_hash_check CHECK ((hash <> ''::text)),
+    CONSTRAINT credentials_id_check CHECK ((id <> ''::text)),
+    CONSTRAINT credentials_use_check CHECK ((use = ANY (ARRAY['access'::text, 'gateway'::text, 'agent'::text])))
+);
+CREATE TABLE public.edges (
+    from_uid text NOT NULL COLLATE pg_catalog."C",
+    to_uid text NOT NULL COLLATE pg_catalog."C",
+    relation text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT edges_check CHECK ((from_uid <> to_uid)),
+    CONSTRAINT edges_relation_check CHECK ((relation <> ''::text))
+);
+CREATE TABLE public.events (
+    seq bigint NOT NULL,
+    at bigint NOT NULL,
+    project text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    uid text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    reason text NOT NULL COLLATE pg_catalog."C",
+    message text NOT NULL
+);
+ALTER TABLE public.events ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.events_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.goose_db_version (
+    id integer NOT NULL,
+    version_id bigint NOT NULL,
+    is_applied boolean NOT NULL,
+    tstamp timestamp without time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE public.goose_db_version ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.goose_db_version_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.labels (
+    uid text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C",
+    value text NOT NULL COLLATE pg_catalog."C"
+);
+CREATE TABLE public.leases (
+    name text NOT NULL COLLATE pg_catalog."C",
+    holder text NOT NULL COLLATE pg_catalog."C",
+    token bigint NOT NULL,
+    since bigint NOT NULL,
+    CONSTRAINT leases_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT leases_token_check CHECK ((token >= 1))
+);
+CREATE TABLE public.metrics (
+    seq bigint NOT NULL,
+    job text NOT NULL COLLATE pg_catalog."C",
+    attempt bigint NOT NULL,
+    at bigint NOT NULL,
+    step bigint NOT NULL,
+    points text NOT NULL
+);
+ALTER TABLE public.metrics ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.metrics_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.objects (
+    uid text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    project text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    labels text NOT NULL,
+    owner text NOT NULL COLLATE pg_catalog."C",
+    generation bigint NOT NULL,
+    revision bigint NOT NULL,
+    phase text NOT NULL COLLATE pg_catalog."C",
+    created_by text NOT NULL COLLATE pg_catalog."C",
+    created_at bigint,
+    updated_at bigint,
+    deleted_at bigint,
+    spec text NOT NULL,
+    status text NOT NULL,
+    CONSTRAINT objects_generation_check CHECK ((generation >= 1)),
+    CONSTRAINT objects_kind_check CHECK ((kind <> ''::text)),
+    CONSTRAINT objects_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT objects_phase CHECK ((phase = ANY (ARRAY[''::text, 'Pending'::text, 'Queued'::text, 'Starting'::text, 'Running'::text, 'Stopping'::text, 'Succeeded'::text, 'Failed'::text, 'Stopped'::text, 'Lost'::text, 'Preparing'::text, 'Scanning'::text, 'Ready'::text, 'Degraded'::text, 'Refused'::text]))),
+    CONSTRAINT objects_revision_check CHECK ((revision >= 1)),
+    CONSTRAINT objects_uid_check CHECK ((uid <> ''::text))
+);
+CREATE TABLE public.rates (
+    seq bigint NOT NULL,
+    pool text NOT NULL COLLATE pg_catalog."C",
+    resource text NOT NULL COLLATE pg_catalog."C",
+    price bigint NOT NULL,
+    capacity bigint NOT NULL,
+    from_at bigint NOT NULL,
+    CONSTRAINT rates_capacity_check CHECK ((capacity >= 0))
+);
+ALTER TABLE public.rates ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.rates_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.requests (
+    id text NOT NULL COLLATE pg_catalog."C",
+    credential text NOT NULL COLLATE pg_catalog."C",
+    project text NOT NULL COLLATE pg_catalog."C",
+    endpoint text NOT NULL COLLATE pg_catalog."C",
+    endpoint_name text NOT NULL COLLATE pg_catalog."C",
+    version text NOT NULL COLLATE pg_catalog."C",
+    route text NOT NULL COLLATE pg_catalog."C",
+    started bigint NOT NULL,
+    reserved bigint NOT NULL,
+    ended bigint,
+    prompt_tokens bigint DEFAULT 0 NOT NULL,
+    completion_tokens bigint DEFAULT 0 NOT NULL,
+    ttft bigint DEFAULT 0 NOT NULL,
+    outcome text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    source text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    status bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT requests_completion_tokens_check CHECK ((completion_tokens >= 0)),
+    CONSTRAINT requests_id_check CHECK ((id <> ''::text)),
+    CONSTRAINT requests_outcome_check CHECK ((outcome = ANY (ARRAY[''::text, 'ok'::text, 'aborted'::text, 'failed'::text, 'swept'::text]))),
+    CONSTRAINT requests_prompt_tokens_check CHECK ((prompt_tokens >= 0)),
+    CONSTRAINT requests_reserved_check CHECK ((reserved >= 0)),
+    CONSTRAINT requests_settled CHECK (((outcome = ''::text) = (ended IS NULL))),
+    CONSTRAINT requests_source_check CHECK ((source = ANY (ARRAY[''::text, 'upstream'::text, 'counted'::text, 'estimated'::text])))
+);
+CREATE TABLE public.usage (
+    id text NOT NULL COLLATE pg_catalog."C",
+    project text NOT NULL COLLATE pg_catalog."C",
+    job text NOT NULL COLLATE pg_catalog."C",
+    job_name text NOT NULL COLLATE pg_catalog."C",
+    attempt bigint NOT NULL,
+    rank bigint NOT NULL,
+    pool text NOT NULL COLLATE pg_catalog."C",
+    node text NOT NULL COLLATE pg_catalog."C",
+    resource text NOT NULL COLLATE pg_catalog."C",
+    amount bigint NOT NULL,
+    from_at bigint NOT NULL,
+    to_at bigint NOT NULL,
+    labels text NOT NULL,
+    outcome text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT usage_amount_check CHECK ((amount >= 0)),
+    CONSTRAINT usage_id_check CHECK ((id <> ''::text)),
+    CONSTRAINT usage_interval CHECK ((from_at <= to_at)),
+    CONSTRAINT usage_outcome CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'lost'::text, 'stopped'::text])))
+);
+CREATE TABLE public.writer (
+);
+INSERT INTO public.alias_moves OVERRIDING SYSTEM VALUE VALUES (1, 'vision', 'resnet', 'prod', 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'ann', 1772357460123456, 'better');
+INSERT INTO public.answers VALUES ('ann', 'k1', 'sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc', 201, '\x7b2278223aff007d', 1772357460123456);
+INSERT INTO public.audit VALUES (1, 1772357460123456, 'ann', 'admin', 'create', 'job/vision/train', 'ok', 'a <b> & ü', '0000000000000000000000000000000000000000000000000000000000000000', '8212ea4963fe083177696f0995c16b87437d1bf89f1fc592aa16c5c3f71308b7');
+INSERT INTO public.balances VALUES ('key', 50, 100);
+INSERT INTO public.changes VALUES (1, 'created', '019ca8bb-b63c-7000-8000-000000000001', 'Job', 'vision', 'train', 'null', '', 1, 'Pending', 'ann', 1772357460123456, 1772357460123456, NULL, '{"priority":1}', '');
+INSERT INTO public.changes VALUES (2, 'created', '019ca8bb-b63d-7000-8000-000000000002', 'Job', 'vision', 'tune', 'null', '', 1, 'Pending', 'ann', 1772357520123456, 1772357520123456, NULL, '{"priority":1}', '');
+INSERT INTO public.checkpoints VALUES ('019ca8bb-b63c-7000-8000-000000000001', 10, 1, 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', '[{"path":"weights/0","size":3,"digest":"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}]', 3, 1772358000123456);
+INSERT INTO public.commits VALUES ('6XQNOJY2A4UK3IBGYDUAIP2LVA', 1795580654138498);
+INSERT INTO public.credentials VALUES ('c1', 'hash of c1', 'gateway', 'ann', 'vision', 'viewer', '019ca8bb-b63e-7000-8000-000000000003', '["chat","embed"]', 1099511627776, 60, 1772357460123456, 1772357520123456, NULL);
+INSERT INTO public.edges VALUES ('019ca8bb-b63d-7000-8000-000000000002', '019ca8bb-b63c-7000-8000-000000000001', 'job');
+INSERT INTO public.events OVERRIDING SYSTEM VALUE VALUES (1, 1772357460123456, 'vision', 'Job', '019ca8bb-b63c-7000-8000-000000000001', 'train', 'Started', 'on node a');
+INSERT INTO public.goose_db_version VALUES (1, 0, true, '2026-11-25 04:24:13.673645');
+INSERT INTO public.goose_db_version VALUES (2, 1, true, '2026-11-25 04:24:13.714497');
+INSERT INTO public.goose_db_version VALUES (3, 2, true, '2026-11-25 04:24:13.858591');
+INSERT INTO public.goose_db_version VALUES (4, 3, true, '2026-11-25 04:24:13.888864');
+INSERT INTO public.metrics OVERRIDING SYSTEM VALUE VALUES (1, '019ca8bb-b63c-7000-8000-000000000001', 1, 1772357460123456, 1, '{"loss":0.5}');
+INSERT INTO public.objects VALUES ('019ca8bb-b63c-7000-8000-000000000001', 'Job', 'vision', 'train', 'null', '', 1, 1, 'Pending', 'ann', 1772357460123456, 1772357460123456, NULL, '{"priority":1}', '');
+INSERT INTO public.objects VALUES ('019ca8bb-b63d-7000-8000-000000000002', 'Job', 'vision', 'tune', 'null', '', 1, 2, 'Pending', 'ann', 1772357520123456, 1772357520123456, NULL, '{"priority":1}', '');
+INSERT INTO public.rates OVERRIDING SYSTEM VALUE VALUES (1, 'local', 'h100', 2500000001, 8000, 1772357400123456);
+INSERT INTO public.requests VALUES ('r1', 'key', 'vision', '019ca8bb-b63c-7000-8000-000000000001', 'chat', 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'chat', 1772357400123456, 100, 1772357460123456, 20, 30, 123456789, 'ok', 'upstream', 200);
+INSERT INTO public.requests VALUES ('r2', 'key', 'vision', '019ca8bb-b63c-7000-8000-000000000001', 'chat', 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'chat', 1772357400123456, 100, NULL, 0, 0, 0, '', '', 0);
+INSERT INTO public.usage VALUES ('u1', 'vision', '019ca8bb-b63c-7000-8000-000000000001', 'train', 2, 3, 'local', 'a', 'h100', 9223372036854775807, 1772357400123456, 1772361000123456, '{"team":"red"}', 'succeeded');
+SELECT pg_catalog.setval('public.alias_moves_seq_seq', 1, true);
+SELECT pg_catalog.setval('public.events_seq_seq', 1, true);
+SELECT pg_catalog.setval('public.goose_db_version_id_seq', 4, true);
+SELECT pg_catalog.setval('public.metrics_seq_seq', 1, true);
+SELECT pg_catalog.setval('public.rates_seq_seq', 1, true);
+ALTER TABLE ONLY public.alias_moves
+    ADD CONSTRAINT alias_moves_pkey PRIMARY KEY (seq);
+ALTER TABLE ONLY public.answers
+    ADD CONSTRAINT answers_pkey PRIMARY KEY (actor, key);
+ALTER TABLE ONLY public.audit
+    ADD CONSTRAINT audit_hash_key UNIQUE (hash);
+ALTER TABLE ONLY public.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (seq);
+ALTER TABLE ONLY public.audit
+    ADD CONSTRAINT audit_prev_key UNIQUE (prev);
+ALTER TABLE ONLY public.balances
+    ADD CONSTRAINT balances_pkey PRIMARY KEY (credential);
+ALTER TABLE ONLY public.beats
+    ADD CONSTRAINT beats_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.changes
+    ADD CONSTRAINT changes_pkey PRIMARY KEY (revision);
+ALTER TABLE ONLY public.checkpoints
+    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (job, step);
+ALTER TABLE ONLY public.commits
+    ADD CONSTRAINT commits_pkey PRIMARY KEY (token);
+ALTER TABLE ONLY public.credentials
+    ADD CONSTRAINT credentials_hash_key UNIQUE (hash);
+ALTER TABLE ONLY public.credentials
+    ADD CONSTRAINT credentials_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.edges
+    ADD CONSTRAINT edges_pkey PRIMARY KEY (from_uid, to_uid, relation);
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (seq);
+ALTER TABLE ONLY public.goose_db_version
+    ADD CONSTRAINT goose_db_version_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.labels
+    ADD CONSTRAINT labels_pkey PRIMARY KEY (uid, key);
+ALTER TABLE ONLY public.leases
+    ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.metrics
+    ADD CONSTRAINT metrics_pkey PRIMARY KEY (seq);
+ALTER TABLE ONLY public.objects
+    ADD CONSTRAINT objects_kind_project_name_key UNIQUE (kind, project, name);
+ALTER TABLE ONLY public.objects
+    ADD CONSTRAINT objects_pkey PRIMARY KEY (uid);
+ALTER TABLE ONLY public.rates
+    ADD CONSTRAINT rates_pkey PRIMARY KEY (seq);
+ALTER TABLE ONLY public.requests
+    ADD CONSTRAINT requests_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.usage
+    ADD CONSTRAINT usage_pkey PRIMARY KEY (id);
+CREATE INDEX alias_moves_by_model ON public.alias_moves USING btree (project, model, seq);
+CREATE INDEX commits_by_time ON public.commits USING btree (at);
+CREATE INDEX credentials_by_project ON public.credentials USING btree (project, id);
+CREATE INDEX edges_by_target ON public.edges USING btree (to_uid);
+CREATE INDEX events_by_object ON public.events USING btree (uid, project, at, seq);
+CREATE INDEX events_by_project ON public.events USING btree (project, at, seq);
+CREATE INDEX events_by_time ON public.events USING btree (at, seq);
+CREATE INDEX labels_by_value ON public.labels USING btree (key, value, uid);
+CREATE INDEX metrics_by_job ON public.metrics USING btree (job, at, seq);
+CREATE INDEX objects_by_kind ON public.objects USING btree (kind, uid);
+CREATE INDEX objects_by_owner ON public.objects USING btree (owner, uid);
+CREATE INDEX objects_by_phase ON public.objects USING btree (kind, phase, uid);
+CREATE INDEX objects_by_project ON public.objects USING btree (project, kind, uid);
+CREATE INDEX objects_retiring ON public.objects USING btree (uid) WHERE (deleted_at IS NOT NULL);
+CREATE INDEX rates_by_time ON public.rates USING btree (from_at, seq);
+CREATE INDEX requests_by_credential ON public.requests USING btree (credential, started, id);
+CREATE INDEX requests_by_end ON public.requests USING btree (ended);
+CREATE INDEX requests_by_endpoint ON public.requests USING btree (endpoint, started, id);
+CREATE INDEX requests_by_start ON public.requests USING btree (started, id);
+CREATE INDEX usage_by_end ON public.usage USING btree (to_at);
+ALTER TABLE ONLY public.beats
+    ADD CONSTRAINT beats_name_fkey FOREIGN KEY (name) REFERENCES public.leases(name) ON DELETE CASCADE;
+ALTER TABLE ONLY public.edges
+    ADD CONSTRAINT edges_from_uid_fkey FOREIGN KEY (from_uid) REFERENCES public.objects(uid) ON DELETE CASCADE;
+ALTER TABLE ONLY public.edges
+    ADD CONSTRAINT edges_to_uid_fkey FOREIGN KEY (to_uid) REFERENCES public.objects(uid) ON DELETE RESTRICT;
+ALTER TABLE ONLY public.labels
+    ADD CONSTRAINT labels_uid_fkey FOREIGN KEY (uid) REFERENCES public.objects(uid) ON DELETE CASCADE;
