@@ -123,7 +123,8 @@ func (c *Control) Order(ctx context.Context, attempt penstock.UID, rank int, run
 		if err != nil {
 			return err
 		}
-		order = c.taskOrders(shared, t.job, t.attempt)[rank]
+		// Another machine has programs of its own.
+		order = taskOrders(shared, t.job, t.attempt)[rank]
 		if t.task.Run == run {
 			return nil
 		}
@@ -161,7 +162,10 @@ func (c *Control) orders(ctx context.Context, a v1.Attempt) ([]v1.Order, error) 
 			return err
 		}
 		shared.Server.Token = token.Reveal()
-		orders = c.taskOrders(shared, job, a)
+		orders = taskOrders(shared, job, a)
+		for i, order := range orders {
+			orders[i] = c.installed(order)
+		}
 		return nil
 	})
 	return orders, err
@@ -252,7 +256,7 @@ func restore(tx store.Tx, job v1.Job, a v1.Attempt, order *v1.Order) error {
 }
 
 // taskOrders fills in what differs from task to task.
-func (c *Control) taskOrders(shared v1.Order, job v1.Job, a v1.Attempt) []v1.Order {
+func taskOrders(shared v1.Order, job v1.Job, a v1.Attempt) []v1.Order {
 	sets := map[string]v1.TaskSet{}
 	for _, s := range job.Spec.Tasks {
 		sets[s.Name] = s
@@ -268,16 +272,27 @@ func (c *Control) taskOrders(shared v1.Order, job v1.Job, a v1.Attempt) []v1.Ord
 		order.Command, order.Env, order.Code, order.Serve = set.Command, maps.Clone(set.Env), set.Code, set.Serve
 		order.Image, order.Labels = set.Image, a.Metadata.Labels
 		order.Checkpoints = job.Spec.Checkpoints != nil && t.Rank == 0
-		if program, ok := c.Runtimes[set.Command[0]]; ok {
-			order.Command = append([]string{program}, set.Command[1:]...)
-			if order.Env == nil {
-				order.Env = map[string]string{}
-			}
-			maps.Copy(order.Env, c.RuntimeEnv)
-		}
 		orders[i] = order
 	}
 	return orders
+}
+
+// installed puts this installation's own program where an order names one of
+// the built-in commands.
+func (c *Control) installed(order v1.Order) v1.Order {
+	if len(order.Command) == 0 {
+		return order
+	}
+	program, ok := c.Runtimes[order.Command[0]]
+	if !ok {
+		return order
+	}
+	order.Command = append([]string{program}, order.Command[1:]...)
+	if order.Env == nil {
+		order.Env = map[string]string{}
+	}
+	maps.Copy(order.Env, c.RuntimeEnv)
+	return order
 }
 
 // stopAttempts tells the executor to end what is Stopping, until it has ended.
