@@ -12,7 +12,7 @@ RACE := ./internal/agent/... ./internal/feed ./internal/httpapi \
 .PHONY: help deps deps-test build demo test check race python tour image image-test bench cluster clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what the demo needs: PyTorch (apt), llama.cpp and the page's scripts (npm)
 	hack/setup/deps.sh torch
