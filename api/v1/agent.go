@@ -57,6 +57,9 @@ type Order struct {
 	Resources penstock.Resources `json:"resources,omitempty"`
 	Devices   []string           `json:"devices,omitempty"`
 	Grace     Duration           `json:"grace,omitzero"`
+	// Deadline is how long the attempt may run; 0 is no bound. The control plane
+	// holds it; an engine that wants a time limit gets a little more.
+	Deadline Duration `json:"deadline,omitzero"`
 }
 
 // Contact is how an agent reaches the server. AddressFile, where given, holds

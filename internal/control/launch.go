@@ -176,7 +176,7 @@ func (c *Control) sharedOrder(tx store.Tx, job v1.Job, a v1.Attempt) (v1.Order, 
 	order := v1.Order{
 		Server: c.Server, Project: job.Metadata.Project, Job: job.Metadata.Name, JobUID: job.Metadata.UID,
 		Attempt: a.Metadata.UID, Number: a.Spec.Number, WorldSize: len(a.Spec.Tasks), Parameters: job.Spec.Parameters,
-		Feed: job.Spec.Feed, Grace: job.Spec.Grace, Secrets: map[string]map[string]string{},
+		Feed: job.Spec.Feed, Grace: job.Spec.Grace, Deadline: job.Spec.Deadline, Secrets: map[string]map[string]string{},
 	}
 	for _, out := range job.Spec.Outputs {
 		order.Outputs = append(order.Outputs, out.Name)
