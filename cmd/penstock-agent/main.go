@@ -27,6 +27,7 @@ const usage = `usage:
   penstock-agent run --dir DIR [--gate FILE] [--cache DIR]   run the task whose order is in DIR
   penstock-agent run --dir DIR --contact FILE --rank N --master HOST:PORT [--first N] [--local-rank N] [--node NAME] [--cache DIR]
                                                              run that task of the attempt whose server is in FILE
+  penstock-agent sweep --dir DIR                             kill what a task left whose agent is gone
   penstock-agent prepare                                     make a dataset's version; a job, started by Penstock
   penstock-agent install DIR                                 copy this program into DIR, for an init container
   penstock-agent version                                     say which build this is
@@ -48,6 +49,8 @@ func dispatch(args []string, stdout, stderr io.Writer, signals <-chan os.Signal)
 	switch args[0] {
 	case "run":
 		return run(args[1:], stderr, signals)
+	case "sweep":
+		return sweep(args[1:], stderr)
 	case "prepare":
 		return prepare(args[1:], stdout, stderr, signals)
 	case "install":
@@ -113,6 +116,16 @@ func remoteFlags(flags *flag.FlagSet) func() (*agent.Remote, error) {
 			Contact: c, Rank: *first + *rank, LocalRank: *local, Node: *node, MasterAddr: host, MasterPort: port, Echo: os.Stdout,
 		}, err
 	}
+}
+
+// sweep ends what is left of a task on this machine, for an engine that can't
+// see to it itself.
+func sweep(args []string, stderr io.Writer) int {
+	if len(args) != 2 || args[0] != "--dir" {
+		fmt.Fprint(stderr, "penstock-agent: sweep needs --dir and nothing else\n"+usage)
+		return 2
+	}
+	return status(agent.Folder(args[1]).Sweep(), stderr)
 }
 
 // prepare is the job that makes a dataset's version. A signal ends it.

@@ -98,8 +98,8 @@ func (f Folder) Look() (sight Sight, detail string) {
 	case !f.has(begunFile):
 		return Waiting, ""
 	}
-	if b, err := os.ReadFile(f.path(leftFile)); err == nil {
-		return Over, strings.TrimSpace(string(b))
+	if why, ok := f.Left(); ok {
+		return Over, why
 	}
 	return Over, "the agent was killed before it could deliver its last report"
 }
@@ -120,17 +120,35 @@ func (f Folder) Stop(grace time.Duration) error {
 	if err != nil || !agent.Alive() {
 		return nil
 	}
-	end := time.Now().Add(grace)
-	if before, ok := f.stopEnd(); !ok || end.Before(before) {
-		if err := f.write(stopFile, []byte(end.Format(time.RFC3339Nano))); err != nil {
-			return err
-		}
+	if _, err := f.StopBy(time.Now().Add(grace)); err != nil {
+		return err
 	}
 	if err := unix.Kill(agent.PID, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("signal agent %d: %w", agent.PID, err)
 	}
 	return nil
 }
+
+// StopBy notes when the time of a task to stop is over, for the agent to read at
+// its next SIGTERM: an executor on another machine brings that about itself. It
+// gives the earliest end of all that were noted. Only one caller at a time may
+// stop a task.
+func (f Folder) StopBy(end time.Time) (time.Time, error) {
+	if before, ok := f.stopEnd(); ok && !end.Before(before) {
+		return before, nil
+	}
+	return end, f.write(stopFile, []byte(end.Format(time.RFC3339Nano)))
+}
+
+// Left tells why the agent left, in its own words, and false if it hasn't, or
+// was killed. Unlike Look it can be asked on any machine that sees the folder.
+func (f Folder) Left() (why string, ok bool) {
+	b, err := os.ReadFile(f.path(leftFile))
+	return strings.TrimSpace(string(b)), err == nil
+}
+
+// Begun reports whether an agent has begun the task's one and only run.
+func (f Folder) Begun() bool { return f.has(begunFile) }
 
 // Kill ends the agent at once, and with it the task.
 func (f Folder) Kill() error {
