@@ -25,7 +25,11 @@ func dialect(c *connector) sqldb.Dialect {
 		// LOCK TABLE doesn't take the transaction's snapshot; the first statement
 		// after it does, when the writer before has committed
 		// (https://www.postgresql.org/docs/15/sql-lock.html).
-		Lock:      "LOCK TABLE writer IN EXCLUSIVE MODE",
+		Lock:     "LOCK TABLE writer IN EXCLUSIVE MODE",
+		Numbered: "OVERRIDING SYSTEM VALUE",
+		Count: func(table string) string {
+			return "SELECT setval(pg_get_serial_sequence('" + table + "', 'seq'), COALESCE(MAX(seq), 1), MAX(seq) IS NOT NULL) FROM " + table
+		},
 		Rebind:    rebind,
 		Translate: translate,
 		Judge:     judge,
@@ -158,9 +162,9 @@ func judge(err error) sqldb.Verdict {
 	switch {
 	case errors.As(err, &e):
 		return judgeCode(e)
-	case pgconn.SafeToRetry(err):
-		return sqldb.Repeat // it was never sent
 	case broken(err):
+		// Also where pgconn.SafeToRetry says that nothing was sent: of a commit whose
+		// answer is cut off it says so too.
 		return sqldb.Cut
 	}
 	return sqldb.Final
