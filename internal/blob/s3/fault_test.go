@@ -41,7 +41,9 @@ func faulty(t *testing.T, change func(*Options)) (*Store, *proxy) {
 	if change != nil {
 		change(&o)
 	}
-	return mustOpen(t, o), p
+	s := mustOpen(t, o)
+	s.done.Wait() // for the sweep, whose requests would be seen
+	return s, p
 }
 
 func put(t *testing.T, s *Store, b []byte) {

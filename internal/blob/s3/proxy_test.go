@@ -88,7 +88,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `<Error><Code>`+r.Header.Get("Authorization")+`</Code><Message>`+r.Header.Get("X-Amz-Security-Token")+r.Header.Get("Authorization")+`</Message></Error>`)
 		return
 	case hang:
-		<-r.Context().Done()
+		// Only once the body is read does the server see that the client is gone.
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			<-r.Context().Done()
+		}
 		panic(http.ErrAbortHandler)
 	case sever:
 		_, _ = io.CopyN(io.Discard, r.Body, r.ContentLength/2)
