@@ -54,7 +54,7 @@ type connector struct {
 
 func newConnector(o Options) (*connector, error) {
 	u, err := url.Parse(o.URL)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+	if err != nil || !schemes(u.Scheme) {
 		// Not the URL itself: whoever got it wrong may have put a secret in it.
 		return nil, invalid("the database's address isn't a URL", "it looks like postgres://USER@HOST/DATABASE?sslmode=verify-full")
 	}
@@ -143,10 +143,13 @@ func (c *connector) pool(n int) *sql.DB {
 	return db
 }
 
+// schemes are those of libpq's URLs.
+func schemes(scheme string) bool { return scheme == "postgres" || scheme == "postgresql" }
+
 // place is a URL without what may be a secret in it.
 func place(text string) string {
 	u, err := url.Parse(text)
-	if err != nil {
+	if err != nil || !schemes(u.Scheme) {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host + u.Path

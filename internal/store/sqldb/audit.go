@@ -14,6 +14,9 @@ func (t *Tx) AppendAudit(e store.AuditEntry) (store.AuditEntry, error) {
 	}
 	e.Seq++
 	e.At = stored(e.At)
+	for _, text := range []*string{&e.Actor, &e.Role, &e.Verb, &e.Target, &e.Outcome, &e.Detail} {
+		*text = legible(*text)
+	}
 	e.Hash = e.Sum()
 	_, err := t.exec(what, `INSERT INTO audit (seq, at, actor, role, verb, target, outcome, detail, prev, hash)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,

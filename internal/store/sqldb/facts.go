@@ -12,7 +12,7 @@ import (
 // AppendEvent implements store.Facts.
 func (t *Tx) AppendEvent(e store.Event) error {
 	_, err := t.exec("append an event", "INSERT INTO events (at, project, kind, uid, name, reason, message) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		micros(e.At), e.Project, e.Kind, e.UID, e.Name, e.Reason, e.Message)
+		micros(e.At), e.Project, e.Kind, e.UID, e.Name, legible(e.Reason), legible(e.Message))
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -136,6 +137,13 @@ func stored(t time.Time) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(t.UnixMicro()).UTC()
+}
+
+// legible is text as every database keeps it: what isn't UTF-8, and the zero
+// byte, is U+FFFD. It is for what comes from outside and must go in, such as the
+// path of a refused call or the last words of a task.
+func legible(text string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
 }
 
 // column reads JSON from a column into the value that it points to.

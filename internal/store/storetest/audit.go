@@ -17,6 +17,7 @@ func auditTests() map[string]func(*testing.T, store.Store) {
 		"ManyWritersMakeOneChain":                testParallelChain,
 		"AChangedOrMissingEntryBreaksTheChain":   testTampering,
 		"WhatTheCallerSetsOfTheChainIsOverruled": testOverruled,
+		"WhatIsNoTextIsKeptLegibleAndChained":    testIllegible,
 	}
 }
 
@@ -111,4 +112,25 @@ func testOverruled(t *testing.T, s store.Store) {
 		}
 		return err
 	})
+}
+
+// testIllegible appends what anybody may send: bytes that aren't UTF-8, and zero.
+func testIllegible(t *testing.T, s store.Store) {
+	const bad, want = "a\xffb\x00c", "a\uFFFDb\uFFFDc"
+	update(t, s, func(tx store.Tx) error {
+		e := entry(1)
+		e.Target, e.Detail = bad, bad
+		if _, err := tx.AppendAudit(e); err != nil {
+			return err
+		}
+		return tx.AppendEvent(store.Event{At: minute(1), UID: uid(1), Reason: bad, Message: bad})
+	})
+	all := auditLog(t, s, 0, 0)
+	if len(all) != 1 || all[0].Target != want || all[0].Detail != want || broken(all) >= 0 {
+		t.Errorf("the entry is %+v", all)
+	}
+	events := read(t, s, func(tx store.Tx) ([]store.Event, error) { return tx.Events("", uid(1), 0) })
+	if len(events) != 1 || events[0].Reason != want || events[0].Message != want {
+		t.Errorf("the events are %+v", events)
+	}
 }
