@@ -95,6 +95,7 @@ func wantCode(t *testing.T, err error, code penstock.Code) {
 // network or a server in trouble does.
 func TestEveryRequestEndsInTheTruth(t *testing.T) {
 	s, p := faulty(t, func(o *Options) { o.Timeout = time.Second })
+	s.ages.complete = time.Second
 	small, big := random(1, 100_000), random(2, bigSize)
 	for name, fault := range map[string]fate{
 		"refused for a moment": slow, "done, but the answer is lost": mute, "silent": hang,
@@ -107,6 +108,7 @@ func TestEveryRequestEndsInTheTruth(t *testing.T) {
 				"look":   func(r *http.Request) bool { return r.Method == http.MethodHead },
 			} {
 				t.Run(sort, func(t *testing.T) {
+					s.budget.tokens = budgetTokens
 					for _, b := range [][]byte{small, big} {
 						p.set(once(fault, 2, match))
 						put(t, s, b)

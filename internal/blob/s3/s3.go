@@ -82,10 +82,12 @@ type Store struct {
 	done sync.WaitGroup
 }
 
-// ages are the times without a new part after which an upload is nobody's.
+// ages are the times without a new part after which an upload is nobody's, by
+// the server's clock, and what a server has to put a blob together.
 type ages struct {
-	adopt time.Duration // by the server's clock: it may be continued
-	abort time.Duration // it may be thrown away
+	adopt    time.Duration // an upload may be continued
+	abort    time.Duration // it may be thrown away
+	complete time.Duration // before the server says a word
 }
 
 // Open opens the store in a bucket and checks that it can be used: that it is
@@ -93,7 +95,7 @@ type ages struct {
 // certificates are right. What isn't is told with what to do about it. It also
 // starts to abort abandoned uploads. Close it when nothing uses it any more.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	return open(ctx, o, ages{adopt: 15 * time.Minute, abort: 24 * time.Hour})
+	return open(ctx, o, ages{adopt: 15 * time.Minute, abort: 24 * time.Hour, complete: completing})
 }
 
 func open(ctx context.Context, o Options, a ages) (*Store, error) {

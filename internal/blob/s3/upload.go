@@ -197,7 +197,7 @@ func (u *upload) part(ctx context.Context, p *minio.CompletePart, b []byte) erro
 func (u *upload) complete(ctx context.Context, parts []minio.CompletePart) error {
 	opts := minio.PutObjectOptions{}
 	opts.SetMatchETagExcept("*")
-	patient := withPatience(ctx, completing)
+	patient := withPatience(ctx, u.s.ages.complete)
 	err := u.s.try(patient, "complete blob "+u.d.Short(), func(ctx context.Context) error {
 		_, err := u.s.core.CompleteMultipartUpload(ctx, u.s.bucket, u.key, u.id, parts, opts)
 		return err
