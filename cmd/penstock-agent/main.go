@@ -27,6 +27,7 @@ const usage = `usage:
   penstock-agent run --dir DIR [--gate FILE] [--cache DIR]   run the task whose order is in DIR
   penstock-agent run --dir DIR --contact FILE --rank N --master HOST:PORT [--first N] [--local-rank N] [--node NAME] [--cache DIR]
                                                              run that task of the attempt whose server is in FILE
+  penstock-agent stop --dir DIR --grace TIME                 ask the task to end: SIGTERM now, SIGKILL after TIME
   penstock-agent sweep --dir DIR                             kill what a task left whose agent is gone
   penstock-agent prepare                                     make a dataset's version; a job, started by Penstock
   penstock-agent install DIR                                 copy this program into DIR, for an init container
@@ -49,6 +50,8 @@ func dispatch(args []string, stdout, stderr io.Writer, signals <-chan os.Signal)
 	switch args[0] {
 	case "run":
 		return run(args[1:], stderr, signals)
+	case "stop":
+		return stop(args[1:], stderr)
 	case "sweep":
 		return sweep(args[1:], stderr)
 	case "prepare":
@@ -126,6 +129,23 @@ func sweep(args []string, stderr io.Writer) int {
 		return 2
 	}
 	return status(agent.Folder(args[1]).Sweep(), stderr)
+}
+
+// stop tells the agent that has the folder how long its task has: an engine can
+// send a signal only.
+func stop(args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet("stop", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	dir := flags.String("dir", "", "the task's private folder")
+	grace := flags.Duration("grace", -1, "the time from SIGTERM to SIGKILL")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *dir == "" || *grace < 0 || flags.NArg() > 0 {
+		fmt.Fprint(stderr, "penstock-agent: stop needs --dir and --grace and nothing else\n"+usage)
+		return 2
+	}
+	return status(agent.Folder(*dir).Stop(*grace), stderr)
 }
 
 // prepare is the job that makes a dataset's version. A signal ends it.

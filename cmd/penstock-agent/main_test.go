@@ -39,7 +39,7 @@ func TestTheProgramIsStaticAndSmall(t *testing.T) {
 }
 
 func TestWrongArgumentsAreToldAndExitWith2(t *testing.T) {
-	for _, args := range [][]string{nil, {"runn"}, {"run"}, {"run", "--dir", "d", "more"}, {"run", "--nope"}, {"install"}, {"install", "a", "b"}} {
+	for _, args := range [][]string{nil, {"runn"}, {"run"}, {"run", "--dir", "d", "more"}, {"run", "--nope"}, {"install"}, {"install", "a", "b"}, {"stop", "--dir", "d"}, {"stop", "--grace", "1s"}} {
 		var stdout, stderr strings.Builder
 		if code := dispatch(args, &stdout, &stderr, nil); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%v exits with %d and says %q", args, code, stderr.String())

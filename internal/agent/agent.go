@@ -334,6 +334,9 @@ func (a *agent) stage(ctx context.Context) (places, error) {
 	if err := s.prepare(ctx); err != nil {
 		return p, err
 	}
+	if err := a.options.Remote.meet(ctx); err != nil {
+		return p, err
+	}
 	if ctx.Err() != nil {
 		return p, context.Cause(ctx)
 	}

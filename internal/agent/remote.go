@@ -8,11 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
@@ -79,6 +81,34 @@ func (r *Remote) fetch(ctx context.Context, c *client) (v1.Order, error) {
 		order.Node = r.Node
 	}
 	return order, nil
+}
+
+// meetTime is how long the name of rank 0 may take to be known.
+const (
+	meetTime  = 10 * time.Minute
+	meetPause = 250 * time.Millisecond
+)
+
+// meet waits until the place where the ranks meet has an address: an engine's DNS
+// learns the name of rank 0 some time after that has started, and trainers take
+// an unknown name for an error.
+func (r *Remote) meet(ctx context.Context) error {
+	if r == nil || net.ParseIP(r.MasterAddr) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, meetTime, &penstock.Error{
+		Code: penstock.Unavailable, Msg: fmt.Sprintf("the name of rank 0, %s, was not known within %s", r.MasterAddr, meetTime),
+		Hint: "see whether rank 0 has started, and whether names of other tasks can be looked up where this one runs",
+	})
+	defer cancel()
+	for {
+		if _, err := net.DefaultResolver.LookupHost(ctx, r.MasterAddr); err == nil {
+			return nil
+		}
+		if !sleep(ctx, meetPause) {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // inherited is the environment that the engine gave: it belongs to the image

@@ -83,6 +83,27 @@ func TestARemoteAgentGetsItsOrderAndTheEngineSeesItsLog(t *testing.T) {
 	}
 }
 
+func TestATaskWaitsForTheNameOfRankZeroAndCanBeStoppedMeanwhile(t *testing.T) {
+	server := runtest.NewServer(t)
+	server.Keep([]v1.Order{{Attempt: "a1", WorldSize: 2, Command: []string{"sh", "-c", "echo ran"}}})
+	signals := make(chan os.Signal, 1)
+	asked := &Remote{Contact: server.Contact(), MasterAddr: "rank-0.invalid", MasterPort: 29500, Echo: io.Discard}
+	f := folder(t)
+	go func() {
+		for !f.has(begunFile) {
+			time.Sleep(time.Millisecond)
+		}
+		signals <- syscall.SIGTERM
+	}()
+	if err := Run(t.Context(), Options{Dir: f, Signals: signals, Remote: asked}); err != nil {
+		t.Fatal(err)
+	}
+	reports := server.Reports(0)
+	if e := reports[len(reports)-1].Exited; e == nil || !e.StartFailed || !strings.Contains(e.Message, "stopped") {
+		t.Errorf("it ended with %+v, want a start that was stopped", e)
+	}
+}
+
 func TestASecondAgentOfATaskRunsNothing(t *testing.T) {
 	server := runtest.NewServer(t)
 	server.Keep([]v1.Order{{Attempt: "a1", WorldSize: 1, Command: []string{"sh", "-c", "echo ran"}}})
