@@ -1,5 +1,6 @@
 // Package blob is the port to the place where bytes are kept, by what they
-// are. Adapters: fs (a folder); the suite in blobtest holds for each of them.
+// are. Adapters: fs (a folder) and s3 (a bucket); the suite in blobtest holds for
+// each of them.
 package blob
 
 import (

@@ -11,7 +11,7 @@ import (
 )
 
 // BenchmarkPut and BenchmarkGet are to be held against those of the adapter fs
-// with the same names: 16 and 64 MiB, on the same disk.
+// with the same names (there a Put is of 16 MiB), on the same disk.
 func BenchmarkPut(b *testing.B) {
 	for name, size := range map[string]int{"16MiB": 16 << 20, "64MiB": 64 << 20} {
 		b.Run(name, func(b *testing.B) {

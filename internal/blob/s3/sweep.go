@@ -37,8 +37,9 @@ func (s *Store) sweepAll(ctx context.Context) (aborted int, err error) {
 			seen++
 			old, err := s.abandoned(ctx, f)
 			if err == nil && old {
-				err = s.abort(ctx, f.Key, f.UploadID)
-				aborted++
+				if err = s.abort(ctx, f.Key, f.UploadID); err == nil {
+					aborted++
+				}
 			}
 			if err != nil {
 				return aborted, err
