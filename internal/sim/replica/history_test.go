@@ -209,19 +209,19 @@ func (h *history) check(t *testing.T, folder string) {
 		apart[uid] = append(apart[uid], o)
 	}
 	for uid, ops := range apart {
-		model, what := job(), "the claims of job "+string(uid)
+		model, what := job(), "job-"+string(uid)
 		if uid == "" {
-			model, what = lease(), "the lease"
+			model, what = lease(), "lease"
 		}
 		result, info := porcupine.CheckOperationsVerbose(model, ops, 2*time.Minute)
 		if result == porcupine.Ok {
 			continue
 		}
-		file := filepath.Join(folder, "history-"+string(uid)+".html")
+		file := filepath.Join(folder, what+".html")
 		if err := porcupine.VisualizePath(model, info, file); err != nil {
 			t.Error(err)
 		}
-		t.Errorf("no order explains what was seen of %s (%d operations: %s); see %s", what, len(ops), result, file)
+		t.Errorf("no order explains the history of %s (%d operations: %s); see %s", what, len(ops), result, file)
 	}
 }
 
