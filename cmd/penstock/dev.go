@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 

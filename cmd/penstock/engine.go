@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -14,11 +15,13 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/run/local"
-	"github.com/penstock/penstock/internal/secret"
 	"github.com/penstock/penstock/internal/store"
 	"github.com/penstock/penstock/internal/store/postgres"
 	"github.com/penstock/penstock/internal/store/sqlite"
 )
+
+// databaseFile is the embedded database in the data folder.
+const databaseFile = "penstock.db"
 
 // shared says that other servers may use the same state.
 func (s *server) shared() bool { return s.config.Store.URL != "" }
@@ -28,7 +31,7 @@ func (s *server) openStore(ctx context.Context) (store.Store, error) {
 	if s.shared() {
 		return postgres.Open(ctx, postgres.Options{URL: s.config.Store.URL, PasswordFile: s.config.Store.PasswordFile})
 	}
-	return sqlite.Open(ctx, s.folder.at("penstock.db"))
+	return sqlite.Open(ctx, s.folder.at(databaseFile))
 }
 
 // blobStore is a store of bytes that is closed at the end.
@@ -64,13 +67,8 @@ func (s *server) openBlobs(ctx context.Context) (blobStore, error) {
 	return bucket, nil
 }
 
-// openBox opens what seals secrets.
-func (s *server) openBox() (*secret.Box, error) {
-	if dir := s.config.SecretDir; dir != "" {
-		return secret.Load(dir)
-	}
-	return secret.Load(s.folder.path)
-}
+// secretDir is the folder of the key that seals secrets.
+func (s *server) secretDir() string { return cmp.Or(s.config.SecretDir, s.folder.path) }
 
 // contact is how agents find this server: those of this machine by the file
 // which tells the port of the day, all others at the address that is advertised.

@@ -20,7 +20,7 @@ func main() {
 	if e.Terminal = term.IsTerminal(int(os.Stdout.Fd())); e.Terminal {
 		e.Width, _, _ = term.GetSize(int(os.Stdout.Fd())) // 0 is: don't cut
 	}
-	status := cli.Run(ctx, cli.New(e, devCommand(e), serveCommand(e)), os.Args[1:], os.Stderr)
+	status := cli.Run(ctx, cli.New(e, devCommand(e), serveCommand(e), storeCommand(e), healthCommand()), os.Args[1:], os.Stderr)
 	stop()
 	os.Exit(status)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/control"
 	"github.com/penstock/penstock/internal/httpapi"
+	"github.com/penstock/penstock/internal/secret"
 	"github.com/penstock/penstock/internal/serve/gateway"
 	"github.com/penstock/penstock/internal/store"
 	"github.com/penstock/penstock/internal/telemetry"
@@ -62,7 +63,7 @@ func (s *server) open(ctx context.Context) error {
 	if s.blobs, err = s.openBlobs(ctx); err != nil {
 		return err
 	}
-	box, err := s.openBox()
+	box, err := secret.Load(s.secretDir())
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"filippo.io/age"
@@ -166,7 +169,7 @@ func readKeys(root *os.Root) ([]*age.X25519Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at identity file: %w", err)
 	}
-	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 && !lent(info) {
 		return nil, &penstock.Error{
 			Code: penstock.Invalid, Where: KeyFile, Msg: fmt.Sprintf("its mode is %s; others than its owner could read the key to all secrets", mode),
 			Hint: "chmod 600 it, and rotate the key if somebody may have read it",
@@ -188,6 +191,48 @@ func readKeys(root *os.Root) ([]*age.X25519Identity, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// lent reports whether somebody else owns the file and lets this process read it
+// by its group alone, as Kubernetes does with the files of a Secret.
+func lent(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) != os.Getuid() && info.Mode().Perm()&0o077 == 0o040
+}
+
+// Hand puts the identities of one folder into another that has none, so that
+// what was sealed here can be opened there. One that has others is a Conflict.
+func Hand(from, to string) error {
+	source, err := os.OpenRoot(from)
+	if err != nil {
+		return fmt.Errorf("open folder of the key: %w", err)
+	}
+	defer func() { _ = source.Close() }() // it was only read through
+	target, err := os.OpenRoot(to)
+	if err != nil {
+		return fmt.Errorf("open folder for the key: %w", err)
+	}
+	defer func() { _ = target.Close() }() // write syncs what matters
+	keys, err := readKeys(source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was ever sealed
+	}
+	if err != nil {
+		return err
+	}
+	have, err := readKeys(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return write(target, keys, target.Link)
+	case err != nil:
+		return err
+	case slices.EqualFunc(have, keys, func(a, b *age.X25519Identity) bool { return a.String() == b.String() }):
+		return nil
+	}
+	return &penstock.Error{
+		Code: penstock.Conflict, Where: filepath.Join(to, KeyFile), Msg: "another key is there: what was sealed with the first can't be opened with it",
+		Hint: "name a folder without " + KeyFile,
+	}
 }
 
 // create makes the first identity. If another process is doing the same, one of

@@ -16,6 +16,11 @@ type Dialect struct {
 	// Lock, where there is one, is the statement that every Update begins with,
 	// so that writers queue where waiting is free.
 	Lock string
+	// Numbered is what an INSERT says that gives the numbers which the database
+	// would, and Count the statement after which it goes on from there. Without
+	// them neither needs saying.
+	Numbered string
+	Count    func(table string) string
 	// Rebind turns the placeholders "?" into the database's own.
 	Rebind func(query string) string
 	// Translate tells what an error of the driver means by its code, never by

@@ -69,21 +69,18 @@ func (t *Tx) ByUID(uid penstock.UID) (v1.Object, error) {
 	return t.object(fmt.Sprintf("object with uid %q", uid), "uid = ?", uid)
 }
 
-// List implements store.Objects. Each phase is a query of its own, which an index
-// answers in order; the database merges them. With "phase IN" SQLite would rather
-// walk through all of the kind, where most objects are over, and PostgreSQL sort.
+// List implements store.Objects. Each phase is a query of its own, with the limit,
+// which an index answers in order, and the database merges a page of each. With
+// "phase IN" SQLite would rather walk through all of the kind, where most objects
+// are over, and PostgreSQL sort all that are in one of the phases.
 func (t *Tx) List(q store.Query) ([]v1.Object, error) {
 	query, args := chooses(q)
 	phases := slices.Compact(slices.Sorted(slices.Values(q.Phases)))
 	if len(phases) > 0 {
-		one, common := query+" AND objects.phase = ?", args
-		query, args = "", nil
-		for i, p := range phases {
-			if i > 0 {
-				query += " UNION ALL "
-			}
-			query += one
-			args = append(append(args, common...), p)
+		one, common := "SELECT * FROM ("+query+" AND objects.phase = ? ORDER BY 1 LIMIT ?) AS one", args
+		query, args = one+strings.Repeat(" UNION ALL "+one, len(phases)-1), nil
+		for _, p := range phases {
+			args = append(append(args, common...), p, atMost(q.Limit))
 		}
 	}
 	return rows(t, "list objects", scanObject, query+" ORDER BY 1 LIMIT ?", append(args, atMost(q.Limit))...)
