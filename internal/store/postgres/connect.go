@@ -32,6 +32,9 @@ func settings() map[string]string {
 		// A process that is frozen in the midst of an Update holds up every other
 		// one for that long. Between two statements there is only computing.
 		"idle_in_transaction_session_timeout": "5s",
+		// Pages are short: to start workers or a compiler takes longer than to read one.
+		"max_parallel_workers_per_gather": "0",
+		"jit":                             "off",
 		// A statement whose client is gone ends, and lets go of its locks.
 		"client_connection_check_interval": "1s",
 		"tcp_keepalives_idle":              "10",
