@@ -7,6 +7,7 @@
 package runtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,24 @@ import (
 	"github.com/penstock/penstock/internal/run"
 )
 
+// Source says where agents have their orders from.
+type Source string
+
+// Written orders stand in the task's folder, which the executor made on this
+// machine. For Asked ones the agents ask the server: the engine chose where and
+// when they start, it holds their limits and binds their devices.
+const (
+	Written Source = ""
+	Asked   Source = "asked"
+)
+
 // Harness is one adapter under test, on this machine.
 type Harness struct {
 	Executor run.Executor
+	// Orders is where the agents have them from.
+	Orders Source
+	// Node is the node that orders name; empty is one by the name of here.
+	Node string
 	// Reopen gives another Executor of the same place, as a restarted server
 	// would make it. The first one isn't used any more.
 	Reopen func(t *testing.T) run.Executor
@@ -108,7 +124,7 @@ type bench struct {
 func (b *bench) order(rank, world int, script string) v1.Order {
 	return v1.Order{
 		Server: b.Contact(), Project: "vision", Job: "train", JobUID: "job-1", Attempt: b.attempt, Number: 1,
-		Set: "worker", Index: rank, Rank: rank, LocalRank: rank, WorldSize: world, Node: "here",
+		Set: "worker", Index: rank, Rank: rank, LocalRank: rank, WorldSize: world, Node: cmp.Or(b.Node, "here"),
 		Command: []string{"/bin/sh", "-c", script},
 		Env:     map[string]string{"SCRATCH": b.scratch},
 		Grace:   v1.Duration(20 * time.Second),
@@ -131,6 +147,16 @@ func (b *bench) start(gang ...v1.Order) {
 	if err := b.Executor.Start(b.t.Context(), gang); err != nil {
 		b.t.Fatalf("start: %v", err)
 	}
+	// An engine may take its time; what tests look at comes after.
+	b.await("that nothing waits for the engine", func() bool {
+		states := b.states()
+		for _, o := range states {
+			if o.State == run.Pending {
+				return false
+			}
+		}
+		return len(states) == len(gang)
+	})
 }
 
 func (b *bench) stop(grace time.Duration) {
