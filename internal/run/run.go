@@ -10,6 +10,7 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -78,3 +79,32 @@ type Observation struct {
 	// Node is where the task is, if the site's scheduler chose that.
 	Node string
 }
+
+// Entrant is an Executor whose running tasks can be entered.
+type Entrant interface {
+	// Exec runs a command beside the task, where that runs, until it has ended or
+	// ctx has. A command that ended otherwise than with 0 gives an Exit.
+	Exec(ctx context.Context, attempt penstock.UID, rank int, command []string, s Streams) error
+
+	// Dial connects to a TCP port of the task, as if from where it runs. The
+	// caller closes; the end of ctx does, too.
+	Dial(ctx context.Context, attempt penstock.UID, rank, port int) (io.ReadWriteCloser, error)
+}
+
+// Streams are the ends of a command. A nil one is not connected.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Sizes makes the streams a terminal, of the sizes that come. Err is not used
+	// then: a terminal has one output.
+	Sizes <-chan Size
+}
+
+// Size is that of a terminal, in characters.
+type Size struct{ Columns, Rows uint16 }
+
+// Exit is how a command ended that didn't succeed.
+type Exit int
+
+// Error says with which code.
+func (e Exit) Error() string { return fmt.Sprintf("the command ended with exit code %d", int(e)) }

@@ -1,0 +1,149 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/penstock/penstock"
+	v1 "github.com/penstock/penstock/api/v1"
+)
+
+// fieldManager is who we are to the API server where several edit one object.
+const fieldManager = "penstock"
+
+// maxObjects bounds what one project can leave behind in the cluster: attempts
+// are kept until their job is deleted.
+const maxObjects = 20_000
+
+// ensure sets up a project's namespace, once in the life of this process. What
+// an operator made before us, or has changed since, stands; only the network
+// policy is ours, since it follows the server's address.
+func (e *Executor) ensure(ctx context.Context, project string, server v1.Contact) error {
+	name := e.namespace(project)
+	e.mu.Lock()
+	done := e.ensured[name]
+	e.mu.Unlock()
+	if done {
+		return nil
+	}
+	meta := metav1.ObjectMeta{Namespace: name, Name: "penstock", Labels: map[string]string{
+		"app.kubernetes.io/managed-by": "penstock", ownerLabel: e.Prefix, domain + "project": labelValue(project),
+	}}
+	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: e.security(meta.Labels)}}
+	_, err := call(ctx, "make namespace "+name, func(ctx context.Context) (*corev1.Namespace, error) {
+		return e.client.CoreV1().Namespaces().Create(ctx, space, metav1.CreateOptions{})
+	})
+	if err != nil && penstock.CodeOf(err) != penstock.Exists {
+		return err
+	}
+	_, err = call(ctx, "bound namespace "+name, func(ctx context.Context) (*corev1.ResourceQuota, error) {
+		return e.client.CoreV1().ResourceQuotas(name).Create(ctx, quota(meta), metav1.CreateOptions{})
+	})
+	if err != nil && penstock.CodeOf(err) != penstock.Exists {
+		return err
+	}
+	policy, err := json.Marshal(e.policy(meta, server))
+	if err != nil {
+		return fmt.Errorf("encode network policy: %w", err)
+	}
+	if _, err := call(ctx, "close the network of namespace "+name, func(ctx context.Context) (*networkingv1.NetworkPolicy, error) {
+		yes := true
+		return e.client.NetworkingV1().NetworkPolicies(name).Patch(ctx, meta.Name, types.ApplyPatchType, policy, metav1.PatchOptions{FieldManager: fieldManager, Force: &yes})
+	}); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ensured[name] = true
+	return nil
+}
+
+// security adds the Pod Security Standard that the namespace holds its pods to.
+// Folders of the node are allowed by "privileged" alone; our own pods are
+// written to "restricted" in all else.
+func (e *Executor) security(labels map[string]string) map[string]string {
+	level := "restricted"
+	if slices.ContainsFunc(e.Volumes, func(v Volume) bool { return v.HostPath != "" }) {
+		level = "privileged"
+	}
+	out := map[string]string{"pod-security.kubernetes.io/enforce": level}
+	for key, value := range labels {
+		out[key] = value
+	}
+	return out
+}
+
+func quota(meta metav1.ObjectMeta) *corev1.ResourceQuota {
+	hard := corev1.ResourceList{}
+	for _, kind := range []corev1.ResourceName{"pods", "services", "configmaps", "secrets", "count/jobs.batch", "count/networkpolicies.networking.k8s.io"} {
+		hard[kind] = *resource.NewQuantity(maxObjects, resource.DecimalSI)
+	}
+	return &corev1.ResourceQuota{ObjectMeta: meta, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
+}
+
+// policy closes the network of a project's pods, but for the server, DNS, and
+// what the operator allows. Gangs have a policy each that lets them meet.
+func (e *Executor) policy(meta metav1.ObjectMeta, server v1.Contact) *networkingv1.NetworkPolicy {
+	servers := []networkingv1.NetworkPolicyPeer{{
+		NamespaceSelector: &metav1.LabelSelector{},
+		PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "penstock"}},
+	}}
+	if u, err := url.Parse(server.URL); err == nil {
+		if block := host(u.Hostname()); block != nil {
+			servers = append(servers, networkingv1.NetworkPolicyPeer{IPBlock: block})
+		}
+	}
+	allowed := []networkingv1.NetworkPolicyEgressRule{
+		{To: servers},
+		// To any address: a cache for DNS on the node itself belongs to no pod.
+		{Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...)},
+	}
+	if len(e.Egress) > 0 {
+		var peers []networkingv1.NetworkPolicyPeer
+		for _, cidr := range e.Egress {
+			peers = append(peers, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
+		}
+		allowed = append(allowed, networkingv1.NetworkPolicyEgressRule{To: peers})
+	}
+	return &networkingv1.NetworkPolicy{
+		TypeMeta: metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}, ObjectMeta: meta,
+		Spec: networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+			Ingress:     []networkingv1.NetworkPolicyIngressRule{{From: servers}},
+			Egress:      allowed,
+		},
+	}
+}
+
+// host is the block of one address, or nil for a name.
+func host(name string) *networkingv1.IPBlock {
+	ip := net.ParseIP(name)
+	if ip == nil {
+		return nil
+	}
+	bits := 128
+	if four := ip.To4(); four != nil {
+		ip, bits = four, 32
+	}
+	return &networkingv1.IPBlock{CIDR: (&net.IPNet{IP: ip, Mask: net.CIDRMask(bits, bits)}).String()}
+}
+
+func ports(protocol corev1.Protocol, numbers ...int) []networkingv1.NetworkPolicyPort {
+	var out []networkingv1.NetworkPolicyPort
+	for _, n := range numbers {
+		port := intstr.FromInt(n)
+		out = append(out, networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: &port})
+	}
+	return out
+}

@@ -1,0 +1,270 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/penstock/penstock"
+)
+
+// work brings attempts on that Start or Observe has seen something to do for. A
+// fault of the moment is tried again by itself, later and later.
+func (e *Executor) work(ctx context.Context) {
+	for {
+		uid, over := e.queue.Get()
+		if over {
+			return
+		}
+		err := e.tend(ctx, uid)
+		switch {
+		case err == nil:
+			e.queue.Forget(uid)
+		case ctx.Err() == nil:
+			e.Log.Warn("an attempt is not brought on", "attempt", uid, "error", err)
+			e.queue.AddRateLimited(uid)
+		}
+		e.queue.Done(uid)
+	}
+}
+
+// tend does for one attempt what its picture asks for.
+func (e *Executor) tend(ctx context.Context, uid penstock.UID) error {
+	a, err := e.mirrored(uid)
+	if err != nil || a == nil {
+		return err
+	}
+	p := e.picture(a)
+	if !p.restless() {
+		return nil
+	}
+	if p.mark(brokenMark) != "" {
+		return e.deletePods(ctx, a, 1)
+	}
+	if err := e.miss(ctx, p); err != nil {
+		return err
+	}
+	for _, job := range p.jobs {
+		if suspended(job) && !p.queued(job) {
+			// It ends here: what it ran can't be gone on with by its pods.
+			if err := e.deleteJob(ctx, a, job.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, pod := range p.pods {
+		if taskEnded(pod) && pod.DeletionTimestamp.IsZero() {
+			if err := e.deletePods(ctx, a, int64(standardGrace.Seconds())); err != nil {
+				return err
+			}
+		}
+		if p.site && p.hasQueue() && pod.Spec.NodeName != "" && p.mark(placedMark) == "" {
+			if err := e.setMark(ctx, a, placedMark, marked); err != nil {
+				return err
+			}
+		}
+	}
+	if !p.site {
+		return e.bind(ctx, p)
+	}
+	return nil
+}
+
+// mirrored is a started attempt as the mirrors have it, or nil.
+func (e *Executor) mirrored(uid penstock.UID) (*attempt, error) {
+	for _, object := range indexed[*corev1.ConfigMap](e.mirrors.records, byAttempt, string(uid)) {
+		if object.Annotations[startedMark] != "" && !e.isForgotten(object) {
+			return readRecord(object)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.vanished[uid], nil
+}
+
+// miss asks for the Jobs that the mirror lacks. One that isn't there although
+// the record says that it was made never comes again.
+func (e *Executor) miss(ctx context.Context, p picture) error {
+	for set := range p.Sets {
+		name := p.job(set)
+		if p.jobs[name] != nil || p.mark(lostMark) != "" || p.ends[-1] != "" {
+			continue
+		}
+		job, err := call(ctx, "look for job "+name, func(ctx context.Context) (*batchv1.Job, error) {
+			return e.client.BatchV1().Jobs(p.namespace).Get(ctx, name, metav1.GetOptions{})
+		})
+		if err == nil && p.owns(job) {
+			continue // the mirror is behind
+		}
+		if ignore(err, penstock.NotFound) != nil {
+			return err
+		}
+		if err := e.lose(ctx, p.attempt, "its Job was deleted, by somebody or when its time was over: how it ended isn't known"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lose notes for good that a Job is gone: in the record, or where that is gone,
+// too, in this process.
+func (e *Executor) lose(ctx context.Context, a *attempt, why string) error {
+	err := e.setMark(ctx, a, lostMark, why)
+	if penstock.CodeOf(err) != penstock.NotFound {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ends[a.Attempt] == nil {
+		e.ends[a.Attempt] = map[int]string{}
+	}
+	e.ends[a.Attempt][-1] = why
+	return nil
+}
+
+// bind gives all pods of a gang their nodes, in rank order, or breaks the gang
+// up. What was bound before, by this server or another, stays: a gang is bound
+// by the same record whoever does it.
+func (e *Executor) bind(ctx context.Context, p picture) error {
+	pods := sorted(p.pods)
+	if len(pods) < p.world() {
+		return nil // the rest of them comes
+	}
+	var waiting []int
+	for rank, pod := range pods {
+		switch {
+		case over(pod) || !pod.DeletionTimestamp.IsZero():
+			return nil // the gang ends, and its Job sees to that
+		case pod.Spec.NodeName == "":
+			waiting = append(waiting, rank)
+		case pod.Spec.NodeName != p.Nodes[rank]:
+			return e.breakUp(ctx, p, fmt.Sprintf("somebody has put rank %d on %s instead of %s", rank, pod.Spec.NodeName, p.Nodes[rank]))
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	if why := e.lacks(p, waiting); why != "" {
+		return e.breakUp(ctx, p, why)
+	}
+	if err := e.rehearse(ctx, p, waiting); err != nil {
+		return e.unbound(ctx, p, err)
+	}
+	for _, rank := range waiting {
+		if err := e.bindPod(ctx, p, rank, nil); err != nil {
+			return e.unbound(ctx, p, err)
+		}
+	}
+	return nil
+}
+
+// rehearse asks for every binding of a gang without making it.
+func (e *Executor) rehearse(ctx context.Context, p picture, waiting []int) error {
+	if len(waiting) == 1 {
+		return nil // one binding is all or nothing by itself
+	}
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(parallel)
+	for _, rank := range waiting {
+		all.Go(func() error { return e.bindPod(ctx, p, rank, []string{metav1.DryRunAll}) })
+	}
+	return all.Wait()
+}
+
+// unbound tells a fault of the moment, which leaves the gang as it is, from a no.
+func (e *Executor) unbound(ctx context.Context, p picture, err error) error {
+	switch penstock.CodeOf(err) {
+	case penstock.Unavailable, penstock.Busy, penstock.Internal, penstock.Canceled:
+		return err
+	}
+	return e.breakUp(ctx, p, "the gang can't be bound: "+penstock.Public(err))
+}
+
+func (e *Executor) bindPod(ctx context.Context, p picture, rank int, dryRun []string) error {
+	pod := p.pods[rank]
+	what := fmt.Sprintf("bind rank %d to %s", rank, p.Nodes[rank])
+	binding := &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: p.Nodes[rank]},
+	}
+	_, err := call(ctx, what, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, e.client.CoreV1().Pods(pod.Namespace).Bind(ctx, binding, metav1.CreateOptions{DryRun: dryRun})
+	})
+	if penstock.CodeOf(err) != penstock.Conflict {
+		return err
+	}
+	// The answer to an earlier binding may have been lost.
+	there, again := call(ctx, what, func(ctx context.Context) (*corev1.Pod, error) {
+		return e.client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+	})
+	if again == nil && there.UID == pod.UID && there.Spec.NodeName == p.Nodes[rank] {
+		return nil
+	}
+	return err
+}
+
+// breakUp ends a gang that can't be bound: the reason first, so that it is known
+// whatever happens then.
+func (e *Executor) breakUp(ctx context.Context, p picture, why string) error {
+	if err := e.setMark(ctx, p.attempt, brokenMark, why); err != nil {
+		return err
+	}
+	return e.deletePods(ctx, p.attempt, 1)
+}
+
+// lacks is why the nodes can't take what is to be bound, or "". The kubelet
+// would refuse a pod that doesn't fit, but only when others of its gang run
+// already.
+func (e *Executor) lacks(p picture, waiting []int) string {
+	wanted := map[string]corev1.ResourceList{}
+	for _, rank := range waiting {
+		name := p.Nodes[rank]
+		if wanted[name] == nil {
+			wanted[name] = corev1.ResourceList{}
+		}
+		add(wanted[name], requests(p.pods[rank]))
+	}
+	for _, rank := range waiting {
+		name := p.Nodes[rank]
+		node := e.node(name)
+		if node == nil {
+			return fmt.Sprintf("rank %d was to run on %s, which is no node any more", rank, name)
+		}
+		if why := e.unavailable(node); why != "" {
+			return fmt.Sprintf("rank %d was to run on %s, but %s", rank, name, why)
+		}
+		if why := e.full(node, wanted[name]); why != "" {
+			return fmt.Sprintf("rank %d was to run on %s, but %s", rank, name, why)
+		}
+	}
+	return ""
+}
+
+// full is why a node hasn't room, or "".
+func (e *Executor) full(node *corev1.Node, wanted corev1.ResourceList) string {
+	held := corev1.ResourceList{}
+	for _, pod := range indexed[*corev1.Pod](e.mirrors.pods, byNode, node.Name) {
+		if !over(pod) {
+			add(held, requests(pod))
+		}
+	}
+	var names []corev1.ResourceName
+	for name := range wanted {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		want, has, taken := wanted[name], node.Status.Allocatable[name], held[name]
+		free := has.DeepCopy()
+		free.Sub(taken)
+		if want.Cmp(free) > 0 {
+			return fmt.Sprintf("that has %s of its %s %s free, and %s is wanted", free.String(), has.String(), name, want.String())
+		}
+	}
+	return ""
+}
