@@ -99,8 +99,11 @@ func place(ctx context.Context, path string) (*server, error) {
 		}
 	}
 	s := &server{config: c, log: slog.New(slog.DiscardHandler)}
-	if s.folder, err = openFolder(c.DataDir); err != nil {
-		return nil, err
+	// A database and a bucket may be in use; a data folder has one user.
+	if !s.shared() {
+		if s.folder, err = openFolder(c.DataDir); err != nil {
+			return nil, err
+		}
 	}
 	if s.store, err = s.openStore(ctx); err == nil {
 		s.blobs, err = s.openBlobs(ctx)

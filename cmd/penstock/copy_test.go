@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/audit"
 	"github.com/penstock/penstock/internal/blob/s3/s3test"
 	"github.com/penstock/penstock/internal/secret"
 	"github.com/penstock/penstock/internal/store"
@@ -70,6 +72,9 @@ func inhabit(t *testing.T, path string) (files []penstock.Digest, sealed []byte)
 			t.Fatal(err)
 		}
 		files = append(files, d)
+	}
+	if err := os.MkdirAll(s.secretDir(), 0o700); err != nil {
+		t.Fatal(err)
 	}
 	box, err := secret.Load(s.secretDir())
 	if err != nil {
@@ -127,23 +132,64 @@ func same(t *testing.T, a, b string, files []penstock.Digest, sealed []byte) {
 	}
 }
 
-func TestAnInstallationMovesToPostgreSQLAndS3AndBackWhole(t *testing.T) {
-	folder, big, backup := filepath.Join(t.TempDir(), "data"), cluster(t), filepath.Join(t.TempDir(), "backup")
+func TestAnInstallationMovesToPostgreSQLAndS3Whole(t *testing.T) {
+	folder, big := filepath.Join(t.TempDir(), "data"), cluster(t)
 	files, sealed := inhabit(t, folder)
-	there, err := copyInstallation(t.Context(), folder, big, io.Discard)
+	done, err := copyInstallation(t.Context(), folder, big, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if there.Blobs.Count != 3 || there.Audit.Entries == 0 {
-		t.Errorf("copied %+v, audit of %d entries", there.Blobs, there.Audit.Entries)
+	if done.Blobs.Count != 3 || done.Audit.Entries == 0 {
+		t.Errorf("copied %+v, audit of %d entries", done.Blobs, done.Audit.Entries)
 	}
 	same(t, folder, big, files, sealed)
 	goesOn(t, big)
-	if _, err := copyInstallation(t.Context(), big, backup, io.Discard); err != nil {
+}
+
+// The whole of a disaster: a backup is taken while servers write, they go on,
+// all is lost, and what comes back is what was at the backup's moment.
+func TestABackupOfALivingInstallationBringsItBackToItsMoment(t *testing.T) {
+	live, backup, restored := cluster(t), filepath.Join(t.TempDir(), "backup"), cluster(t)
+	files, sealed := inhabit(t, live)
+	var writing sync.WaitGroup
+	stop := make(chan struct{})
+	writing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				goesOn(t, live)
+			}
+		}
+	})
+	_, err := copyInstallation(t.Context(), live, backup, io.Discard)
+	close(stop)
+	writing.Wait()
+	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, big, backup, files, sealed)
-	goesOn(t, backup)
+	goesOn(t, live)
+	done, err := copyInstallation(t.Context(), backup, restored, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, backup, restored, files, sealed)
+	if now := entries(t, live); now <= done.Audit.Entries {
+		t.Errorf("the log that went on has %d entries, the restored one %d", now, done.Audit.Entries)
+	}
+	goesOn(t, restored)
+}
+
+func entries(t *testing.T, path string) int64 {
+	t.Helper()
+	s := opened(t, path)
+	defer closed(t, s)
+	report, err := audit.Verify(t.Context(), s.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report.Entries
 }
 
 // goesOn writes to a copy what its database numbers: nothing is numbered twice.

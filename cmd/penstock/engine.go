@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"os"
@@ -68,7 +67,12 @@ func (s *server) openBlobs(ctx context.Context) (blobStore, error) {
 }
 
 // secretDir is the folder of the key that seals secrets.
-func (s *server) secretDir() string { return cmp.Or(s.config.SecretDir, s.folder.path) }
+func (s *server) secretDir() string {
+	if dir := s.config.SecretDir; dir != "" {
+		return dir
+	}
+	return s.folder.path
+}
 
 // contact is how agents find this server: those of this machine by the file
 // which tells the port of the day, all others at the address that is advertised.
