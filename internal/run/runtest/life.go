@@ -20,7 +20,7 @@ func gangStarts(b *bench) {
 		if rank == 0 {
 			master = strings.Join(f[3:], " ")
 		}
-		if got, want := strings.Join(f, " "), fmt.Sprintf("%d %d 3 %s", rank, rank, master); got != want {
+		if got, want := strings.Join(f, " "), fmt.Sprintf("%d %d 3 %s", rank, b.order(rank, 3, "").LocalRank, master); got != want {
 			b.t.Errorf("rank %d has %q, want %q", rank, got, want)
 		}
 	}

@@ -37,7 +37,9 @@ const (
 	Asked   Source = "asked"
 )
 
-// Harness is one adapter under test, on this machine.
+// Harness is one adapter under test, on this machine. What follows AgentPID is
+// for engines whose tasks have a world of their own: other users, other
+// addresses, other process numbers.
 type Harness struct {
 	Executor run.Executor
 	// Orders is where the agents have them from.
@@ -49,17 +51,46 @@ type Harness struct {
 	Reopen func(t *testing.T) run.Executor
 	// AgentPID is the process of a task's agent.
 	AgentPID func(t *testing.T, attempt penstock.UID, rank int) int
+
+	// Absent are promises that can't be put to this engine, each with the reason:
+	// they are skipped, and say so.
+	Absent map[string]string
+	// Host is the address of this machine at which tasks reach it; empty is the
+	// loopback. With it, the folders of a test are open to any user.
+	Host string
+	// LocalRank is what a task of a rank is told; nil is the rank itself.
+	LocalRank func(rank int) int
+	// PID is this machine's number of a process that calls itself pid; nil is the
+	// same number.
+	PID func(t *testing.T, attempt penstock.UID, rank, pid int) int
+	// Patience is how long anything may take; 0 is 30 s.
+	Patience time.Duration
 }
 
 // Run runs the suite. make gives a Harness of an empty place.
 func Run(t *testing.T, make func(t *testing.T) Harness) {
 	for _, c := range promises() {
 		t.Run(c.name, func(t *testing.T) {
-			b := &bench{t: t, Harness: make(t), Server: NewServer(t), scratch: t.TempDir()}
+			h := make(t)
+			if why := h.Absent[c.name]; why != "" {
+				t.Skip("NOT APPLICABLE: " + why)
+			}
+			b := &bench{t: t, Harness: h, Server: NewServerAt(t, h.Host), scratch: t.TempDir()}
+			if h.Host != "" {
+				open(t, b.scratch)
+			}
 			b.attempt = penstock.UID(fmt.Sprintf("attempt-%d-%s", os.Getpid(), strings.ToLower(c.name)))
 			t.Cleanup(b.clear)
 			c.test(b)
 		})
+	}
+}
+
+// open lets any user into one of a test's folders.
+func open(t *testing.T, dir string) {
+	t.Helper()
+	if err := errors.Join(os.Chmod(dir, 0o777), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -122,9 +153,13 @@ type bench struct {
 
 // order is the order of one rank whose command is a shell script.
 func (b *bench) order(rank, world int, script string) v1.Order {
+	local := rank
+	if b.LocalRank != nil {
+		local = b.LocalRank(rank)
+	}
 	return v1.Order{
 		Server: b.Contact(), Project: "vision", Job: "train", JobUID: "job-1", Attempt: b.attempt, Number: 1,
-		Set: "worker", Index: rank, Rank: rank, LocalRank: rank, WorldSize: world, Node: cmp.Or(b.Node, "here"),
+		Set: "worker", Index: rank, Rank: rank, LocalRank: local, WorldSize: world, Node: cmp.Or(b.Node, "here"),
 		Command: []string{"/bin/sh", "-c", script},
 		Env:     map[string]string{"SCRATCH": b.scratch},
 		Grace:   v1.Duration(20 * time.Second),
@@ -169,9 +204,10 @@ func (b *bench) stop(grace time.Duration) {
 // await waits for something to become so.
 func (b *bench) await(what string, so func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	patience := cmp.Or(b.Patience, 30*time.Second)
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.t.Fatalf("%s did not happen in 30 s; reports: %s; log:\n%s", what, b.kinds(0), b.log(0))
+			b.t.Fatalf("%s did not happen in %s; seen: %+v; reports: %s; log:\n%s", what, patience, b.states(), b.kinds(0), b.log(0))
 		}
 	}
 }
@@ -305,11 +341,16 @@ func alive(pid int) bool {
 	return !slices.Contains([]string{"Z", "X"}, strings.Fields(after)[0])
 }
 
+// pid reads the number that a process of rank 0 has written, as this machine
+// numbers it.
 func (b *bench) pid(text string) int {
 	b.t.Helper()
 	pid, err := strconv.Atoi(text)
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if b.PID != nil {
+		return b.PID(b.t, b.attempt, 0, pid)
 	}
 	return pid
 }
@@ -323,7 +364,7 @@ func (b *bench) kill(pid int) {
 
 // clear ends what a test left running.
 func (b *bench) clear() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), max(b.Patience, 30*time.Second))
 	defer cancel()
 	_ = b.Executor.Stop(ctx, b.attempt, 0)
 	b.Fence()

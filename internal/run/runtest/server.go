@@ -2,6 +2,7 @@ package runtest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 // contract: a gap in the reports, or one that names bytes which aren't stored.
 type Server struct {
 	t       *testing.T
+	host    string
 	address string // file
 	token   string
 
@@ -43,9 +45,17 @@ type Server struct {
 }
 
 // NewServer starts a Server on a port of the kernel's choice.
-func NewServer(t *testing.T) *Server {
+func NewServer(t *testing.T) *Server { return NewServerAt(t, "") }
+
+// NewServerAt starts a Server that listens at an address of this machine; empty
+// is the loopback. The file with its URL can then be read by any user.
+func NewServerAt(t *testing.T, host string) *Server {
+	dir := t.TempDir()
+	if host != "" {
+		open(t, dir)
+	}
 	s := &Server{
-		t: t, address: filepath.Join(t.TempDir(), "address"), token: "agent-token-" + strings.ToLower(t.Name()),
+		t: t, host: cmp.Or(host, "127.0.0.1"), address: filepath.Join(dir, "address"), token: "agent-token-" + strings.ToLower(t.Name()),
 		reports: map[int][]v1.Report{}, blobs: map[penstock.Digest][]byte{}, puts: map[penstock.Digest]int{}, runs: map[int]string{},
 	}
 	s.Up()
@@ -65,7 +75,7 @@ func (s *Server) Up() {
 	mux.HandleFunc("GET /v1/agent/orders/{rank}", s.guard(s.giveOrder))
 	mux.HandleFunc("GET /v1/agent/blobs/{digest}", s.guard(s.getBlob)) // HEAD, too
 	mux.HandleFunc("PUT /v1/agent/blobs/{digest}", s.guard(s.putBlob))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(s.host, "0"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -75,7 +85,7 @@ func (s *Server) Up() {
 	s.mu.Unlock()
 	go func() { _ = server.Serve(l) }() // ends with Down
 	temp := s.address + ".new"
-	if err := os.WriteFile(temp, []byte("http://"+l.Addr().String()+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(temp, []byte("http://"+l.Addr().String()+"\n"), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := os.Rename(temp, s.address); err != nil {
