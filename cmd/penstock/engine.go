@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -13,7 +14,9 @@ import (
 	"github.com/penstock/penstock/internal/blob/s3"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/run"
+	"github.com/penstock/penstock/internal/run/kubernetes"
 	"github.com/penstock/penstock/internal/run/local"
+	"github.com/penstock/penstock/internal/run/slurm"
 	"github.com/penstock/penstock/internal/store"
 	"github.com/penstock/penstock/internal/store/postgres"
 	"github.com/penstock/penstock/internal/store/sqlite"
@@ -106,5 +109,54 @@ func (s *server) openExecutors() (map[string]run.Executor, error) {
 			return nil, err
 		}
 	}
+	for name, e := range s.config.Executors {
+		switch {
+		case e.Kubernetes != nil:
+			all[name], err = s.openKubernetes(*e.Kubernetes)
+		case e.Slurm != nil:
+			all[name], err = openSlurm(*e.Slurm, agent)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open executor %s: %w", name, err)
+		}
+	}
 	return all, nil
+}
+
+func (s *server) openKubernetes(c config.Kubernetes) (run.Executor, error) {
+	o := kubernetes.Options{
+		Kubeconfig: c.Kubeconfig, Context: c.Context, Prefix: c.Prefix, Placement: kubernetes.Placement(c.Placement), Scheduler: c.Scheduler,
+		Queue: c.Queue, Nodes: c.Nodes, AgentImage: c.AgentImage, Image: c.Image, User: int64(c.User), RuntimeClass: c.RuntimeClass,
+		PriorityClass: c.PriorityClass, Egress: c.Egress, Notify: s.kick, Log: s.log,
+	}
+	for _, text := range c.Tolerations {
+		o.Tolerations = append(o.Tolerations, kubernetes.Toleration(config.ParseToleration(text)))
+	}
+	for _, text := range c.Volumes {
+		v, err := config.ParseVolume(text)
+		if err != nil {
+			return nil, err
+		}
+		o.Volumes = append(o.Volumes, kubernetes.Volume{Path: v.Path, HostPath: v.Host, Claim: v.Claim, ReadOnly: v.ReadOnly})
+	}
+	e, err := kubernetes.New(o)
+	if err != nil {
+		return nil, err
+	}
+	s.watching = append(s.watching, e)
+	return e, nil
+}
+
+func openSlurm(c config.Slurm, agent string) (run.Executor, error) {
+	return slurm.New(slurm.Options{
+		Dir: c.Dir, AgentPath: agent, Commands: c.Commands, Conf: c.Conf, Partition: c.Partition, Account: c.Account, QOS: c.QOS,
+		Placement: slurm.Placement(c.Placement), Arguments: c.Arguments,
+	})
+}
+
+// kick lets the loops look soon: an engine has seen something change.
+func (s *server) kick() {
+	if c := s.kicked.Load(); c != nil {
+		c.Kick()
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,10 @@ type server struct {
 	gateway *gateway.Gateway
 	page    http.Handler
 	metrics *prometheus.Registry
+	// watching are the executors that watch their cluster until they are closed.
+	watching []interface{ Close() }
+	// kicked is control, once executors may wake it.
+	kicked atomic.Pointer[control.Control]
 }
 
 // newServer opens the data folder and wires what works on it. Nothing listens
@@ -81,6 +86,7 @@ func (s *server) open(ctx context.Context) error {
 		Runtimes: programs, RuntimeEnv: env, Log: s.log, Tick: time.Duration(s.config.Tick),
 		Replica: s.config.Replica, Sole: !s.shared(), // the data folder's lock keeps other servers out
 	})
+	s.kicked.Store(s.control)
 	s.api = httpapi.New(httpapi.Options{
 		Store: s.store, Blobs: s.blobs, Control: s.control, Executors: executors, Log: s.log, Version: version(), Currency: s.config.Currency,
 		MaxBody: int64(s.config.Limits.Body), MaxObjects: s.config.Limits.Objects,
@@ -308,6 +314,9 @@ func (s *server) close() error {
 	}
 	if s.api != nil {
 		s.api.Close()
+	}
+	for _, e := range s.watching {
+		e.Close()
 	}
 	if s.blobs != nil {
 		errs = append(errs, s.blobs.Close())

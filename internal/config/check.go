@@ -184,6 +184,14 @@ func (e Executor) fault(key string) *fault {
 		if k.AgentImage == "" {
 			return &fault{key + ".kubernetes.agent_image", "pods get their agent from an image, and none is named", "'make image' builds it; name it as your registry has it"}
 		}
+		for _, text := range k.Volumes {
+			if _, err := ParseVolume(text); err != nil {
+				return &fault{key + ".kubernetes.volumes", err.Error(), "write host:FOLDER:PATH or claim:NAME:PATH, with :ro behind it for reading only"}
+			}
+		}
+		if k.User < 0 {
+			return &fault{key + ".kubernetes.user", fmt.Sprintf("%d is not the number of a user", k.User), "leave it out for one without rights"}
+		}
 		return oneOf(key+".kubernetes.placement", k.Placement, "", "penstock", "cluster")
 	}
 	if e.Slurm.Dir == "" {
