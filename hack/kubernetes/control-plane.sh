@@ -32,15 +32,20 @@ start_controllers() {
 	# The clients' default limits, 20 and 50 requests a second, are for clusters
 	# that share their API server; here they would be what is measured.
 	start kube-controller-manager "$bin/kube-controller-manager" --kubeconfig="$credentials/kube-controller-manager.kubeconfig" \
-		--bind-address=127.0.0.1 --leader-elect=false --profiling=false --use-service-account-credentials=true \
+		--authentication-kubeconfig="$credentials/kube-controller-manager.kubeconfig" \
+		--authorization-kubeconfig="$credentials/kube-controller-manager.kubeconfig" \
+		--client-ca-file="$credentials/ca.crt" --tls-cert-file="$credentials/kube-controller-manager-server.crt" \
+		--tls-private-key-file="$credentials/kube-controller-manager-server.key" \
+		--leader-elect=false --profiling=false --use-service-account-credentials=true \
 		--kube-api-qps=1000 --kube-api-burst=2000 --concurrent-job-syncs=20 \
 		--root-ca-file="$credentials/ca.crt" --service-account-private-key-file="$credentials/service-account.key" \
 		--cluster-signing-cert-file="$credentials/ca.crt" --cluster-signing-key-file="$credentials/ca.key" \
-		--service-cluster-ip-range="$services" --cert-dir="$state/certificates"
+		--service-cluster-ip-range="$services"
 	start kube-scheduler "$bin/kube-scheduler" --config="$state/kube-scheduler.yaml" \
 		--authentication-kubeconfig="$credentials/kube-scheduler.kubeconfig" \
 		--authorization-kubeconfig="$credentials/kube-scheduler.kubeconfig" \
-		--bind-address=127.0.0.1 --cert-dir="$state/certificates"
+		--client-ca-file="$credentials/ca.crt" --tls-cert-file="$credentials/kube-scheduler-server.crt" \
+		--tls-private-key-file="$credentials/kube-scheduler-server.key"
 	start kwok "$bin/kwok" --kubeconfig="$credentials/kwok.kubeconfig" --config="$build/kwok-stages.yaml" \
 		--manage-all-nodes=false --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
 		--node-lease-duration-seconds=40 --cidr="$fake_pods" --server-address=127.0.0.1:10247

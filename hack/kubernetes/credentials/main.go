@@ -100,6 +100,12 @@ func clusterCredentials(s settings, loopback net.IP) error {
 	if err := ca.server("kubelet-server", []string{s.node}, []net.IP{s.address, loopback}); err != nil {
 		return err
 	}
+	// The metrics of these two are read over the network.
+	for _, name := range []string{"kube-controller-manager-server", "kube-scheduler-server"} {
+		if err := ca.server(name, []string{"localhost"}, []net.IP{s.address, loopback}); err != nil {
+			return err
+		}
+	}
 	// The Node authorizer knows a kubelet by this user and this group.
 	all := append([]client{{file: "kubelet", user: "system:node:" + s.node, group: "system:nodes"}}, clients...)
 	for _, c := range all {

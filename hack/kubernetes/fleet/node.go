@@ -9,15 +9,14 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// fakeLabel is on every node of this program; KWOK manages those with the
-// annotation of the same name.
+// fakeLabel is on every node of this program.
 const fakeLabel = "type=kwok"
 
-// How the fleet is built: every tenth machine's GPUs are cut by MIG, four
-// machines share an NVLink domain, sixteen a rack and 128 a zone.
+// How the fleet is built: every fiftieth machine has a GPU that is cut by MIG,
+// four machines share an NVLink domain, sixteen a rack, 32 a block, 128 a zone.
 const (
 	gpus         = 8
-	migEvery     = 10
+	migEvery     = 50
 	cliqueSize   = 4
 	rackSize     = 16
 	zoneSize     = 128
