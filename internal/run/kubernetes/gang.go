@@ -202,7 +202,7 @@ func (g *gang) pod(set int) (corev1.PodTemplateSpec, error) {
 	if a.world() > 1 {
 		spec.Subdomain = a.name
 	}
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec}, nil
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: e.Annotations}, Spec: spec}, nil
 }
 
 // confined is what no container of ours may do.

@@ -78,8 +78,9 @@ type Options struct {
 	Volumes []Volume
 	// RuntimeClass and PriorityClass are names of the cluster's, or empty.
 	RuntimeClass, PriorityClass string
-	// Labels are put on Jobs and pods, for the site's own tools.
-	Labels map[string]string
+	// Labels are put on all that is made, and Annotations on pods, for the site's
+	// own tools.
+	Labels, Annotations map[string]string
 	// Egress are the networks, as CIDR, that tasks may reach besides their gang,
 	// the server and DNS.
 	Egress []string
