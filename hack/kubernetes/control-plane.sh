@@ -16,6 +16,10 @@ start_apiserver() {
 		--bind-address=0.0.0.0 --secure-port=6443 --advertise-address="$address" \
 		--tls-cert-file="$credentials/kube-apiserver.crt" --tls-private-key-file="$credentials/kube-apiserver.key" \
 		--client-ca-file="$credentials/ca.crt" --anonymous-auth=false \
+		--requestheader-client-ca-file="$credentials/front-proxy-ca.crt" --requestheader-allowed-names=front-proxy-client \
+		--requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
+		--requestheader-extra-headers-prefix=X-Remote-Extra- \
+		--proxy-client-cert-file="$credentials/front-proxy-client.crt" --proxy-client-key-file="$credentials/front-proxy-client.key" \
 		--authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
 		--etcd-servers=https://127.0.0.1:2379 --etcd-cafile="$credentials/etcd-ca.crt" \
 		--etcd-certfile="$credentials/kube-apiserver-etcd-client.crt" --etcd-keyfile="$credentials/kube-apiserver-etcd-client.key" \

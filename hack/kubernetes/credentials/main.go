@@ -1,8 +1,9 @@
 // Program credentials makes what the parts of the test cluster know each other
-// by: two certificate authorities (etcd has its own, so that no client of the
-// API server is one of etcd), a key for the tokens of service accounts, a
-// certificate for each server, and a kubeconfig with a client certificate for
-// each client. Nothing in the cluster is believed without a signature.
+// by: three certificate authorities (etcd has its own, so that no client of the
+// API server is one of etcd, and so have proxies that speak for users), a key for
+// the tokens of service accounts, a certificate for each server, and a kubeconfig
+// with a client certificate for each client. Nothing in the cluster is believed
+// without a signature.
 //
 //	credentials -dir DIR -address IP -service IP -node NAME
 //
@@ -83,6 +84,13 @@ func makeAll(s settings) error {
 		return err
 	}
 	if err := etcd.client("kube-apiserver-etcd-client", pkix.Name{CommonName: "kube-apiserver"}); err != nil {
+		return err
+	}
+	proxy, err := openAuthority(s.dir, "front-proxy-ca")
+	if err != nil {
+		return err
+	}
+	if err := proxy.client("front-proxy-client", pkix.Name{CommonName: "front-proxy-client"}); err != nil {
 		return err
 	}
 	return clusterCredentials(s, loopback)
