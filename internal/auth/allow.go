@@ -12,8 +12,9 @@ import (
 // Verb is what somebody wants to do with a thing.
 type Verb string
 
-// The verbs. Run starts a pipeline or a preparation by hand, Reclaim takes a
-// job's devices back, Promote moves an alias.
+// The verbs. Run starts a pipeline or a preparation by hand, Enter runs a command
+// beside a job's task or reaches one of its ports, Reclaim takes a job's devices
+// back, Promote moves an alias.
 const (
 	Get     Verb = "get"
 	List    Verb = "list"
@@ -23,6 +24,7 @@ const (
 	Delete  Verb = "delete"
 	Run     Verb = "run"
 	Stop    Verb = "stop"
+	Enter   Verb = "enter"
 	Reclaim Verb = "reclaim"
 	Promote Verb = "promote"
 	Approve Verb = "approve"
@@ -62,7 +64,7 @@ func Rules() []Rule {
 		{Role: penstock.RoleDeveloper, Verbs: write, Kinds: declared},
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Create}, Kinds: []penstock.Kind{KindBlob}},
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Run}, Kinds: []penstock.Kind{penstock.KindDataset, penstock.KindPipeline}},
-		{Role: penstock.RoleDeveloper, Verbs: []Verb{Stop}, Kinds: []penstock.Kind{penstock.KindJob}},
+		{Role: penstock.RoleDeveloper, Verbs: []Verb{Stop, Enter}, Kinds: []penstock.Kind{penstock.KindJob}},
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Promote}, Kinds: []penstock.Kind{penstock.KindModel}},
 		{Role: penstock.RoleDeveloper, Verbs: []Verb{Get, List, Create, Delete}, Kinds: []penstock.Kind{KindKey}},
 		{Role: penstock.RoleApprover, Verbs: []Verb{Approve}, Kinds: []penstock.Kind{penstock.KindModelVersion}},

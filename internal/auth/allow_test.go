@@ -20,7 +20,7 @@ import (
 var update = flag.Bool("update", false, "write the transcript anew")
 
 var verbs = []auth.Verb{
-	auth.Get, auth.List, auth.Watch, auth.Create, auth.Update, auth.Delete, auth.Run, auth.Stop, auth.Reclaim, auth.Promote, auth.Approve,
+	auth.Get, auth.List, auth.Watch, auth.Create, auth.Update, auth.Delete, auth.Run, auth.Stop, auth.Enter, auth.Reclaim, auth.Promote, auth.Approve,
 }
 
 func kinds() []penstock.Kind {
