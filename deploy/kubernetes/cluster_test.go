@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +49,7 @@ func connect(t *testing.T) cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	admin.QPS = -1 // the server's own fairness bounds us
 	server := rest.CopyConfig(admin)
 	server.Impersonate = rest.ImpersonationConfig{UserName: account, Groups: groups()}
 	if c.admin, err = kubernetes.NewForConfig(admin); err == nil {
@@ -63,11 +65,20 @@ func groups() []string {
 	return []string{"system:serviceaccounts", "system:serviceaccounts:penstock", "system:authenticated"}
 }
 
+// once is of the test binary: what is installed is the same for all tests.
+var once sync.Once
+
 // installed applies what is the cluster's of the installation, and waits until
 // the API server heeds the policies, which it learns a moment later.
 func installed(t *testing.T) cluster {
 	t.Helper()
 	c := connect(t)
+	once.Do(func() { install(t, c) })
+	return c
+}
+
+func install(t *testing.T, c cluster) {
+	t.Helper()
 	for _, file := range []string{"namespace.yaml", "account.yaml", "admission.yaml"} {
 		apply(t.Context(), t, c.kubeconfig, "-n", "penstock", "-f", filepath.Join("base", file))
 	}
@@ -83,7 +94,6 @@ func installed(t *testing.T) cluster {
 			time.Sleep(100 * time.Millisecond) // polls: policies have no event to wait for
 		}
 	}
-	return c
 }
 
 // namespace asks, as the server, for a namespace; nothing is kept of it.

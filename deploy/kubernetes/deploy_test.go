@@ -49,18 +49,24 @@ func absent(t *testing.T, why string) {
 	t.Skip("NOT TESTED: " + why)
 }
 
+// kustomized is what was rendered before: kubectl takes its time to start.
+var kustomized = map[string][]byte{}
+
 // rendered are the objects of a folder, as kustomize makes them.
 func rendered(t *testing.T, folder string) []unstructured.Unstructured {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), kubectl(t), "kustomize", folder)
-	var told bytes.Buffer
-	cmd.Stderr = &told
-	out, err := cmd.Output()
-	if err != nil || strings.Contains(told.String(), "Warning") {
-		t.Fatalf("kustomize %s: %v\n%s", folder, err, told.String())
+	if kustomized[folder] == nil {
+		cmd := exec.CommandContext(t.Context(), kubectl(t), "kustomize", folder)
+		var told bytes.Buffer
+		cmd.Stderr = &told
+		out, err := cmd.Output()
+		if err != nil || strings.Contains(told.String(), "Warning") {
+			t.Fatalf("kustomize %s: %v\n%s", folder, err, told.String())
+		}
+		kustomized[folder] = out
 	}
 	var all []unstructured.Unstructured
-	for _, document := range bytes.Split(out, []byte("\n---\n")) {
+	for document := range bytes.SplitSeq(kustomized[folder], []byte("\n---\n")) {
 		var o unstructured.Unstructured
 		if err := yaml.Unmarshal(document, &o.Object); err != nil {
 			t.Fatal(err)
@@ -166,12 +172,12 @@ func TestImagesAreThoseOfMakeImage(t *testing.T) {
 }
 
 func TestMonitorCanBeAddedToAnyOverlay(t *testing.T) {
-	dir := t.TempDir()
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, overlay := range overlays {
+		dir := t.TempDir()
 		rel, err := filepath.Rel(dir, here)
 		if err != nil {
 			t.Fatal(err)
