@@ -5,11 +5,13 @@ PROGRAMS := penstock penstock-agent penstock-llama
 PYTHON := /usr/bin/python3
 # Packages in which goroutines share state: they are tested with the race detector, too.
 RACE := ./internal/agent/... ./internal/feed ./internal/httpapi \
-	./internal/run/... ./internal/serve/... ./internal/store/... ./cmd/penstock-llama
+	./internal/run/local ./internal/serve/... ./internal/store/sqlite ./cmd/penstock-llama
+# Packages whose tests want a whole cluster (hack/cluster, hack/slurm): 'make engines' runs them.
+ENGINES := ./internal/run/kubernetes ./internal/run/slurm/... ./deploy/... ./examples/fleet
 
 # Everything here wants the whole machine, and the demo builds after it installs.
 .NOTPARALLEL:
-.PHONY: help deps deps-test build demo test check race python tour image image-test bench cluster clean
+.PHONY: help deps deps-test build demo test check race python tour image image-test bench cluster engines soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,13 +21,12 @@ deps: ## install what the demo needs: PyTorch (apt), llama.cpp and the page's sc
 	hack/llama/install.sh
 	hack/web/install.sh
 
-deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client, an S3 server, Kubernetes
+deps-test: ## install what the tests need, too: a browser, a C compiler, the OpenAI client, an S3 server
 	hack/setup/deps.sh all
 	hack/llama/install.sh
 	hack/web/install.sh
 	hack/openai/install.sh
 	hack/versitygw/install.sh
-	hack/kubernetes/install.sh
 
 build: ## build the programs, static, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(PROGRAMS:%=./cmd/%)
@@ -40,7 +41,17 @@ check: ## what must be green before each commit: form, vet, all tests but the to
 	@unformed=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformed" ]; then echo "gofmt would change: $$unformed" >&2; exit 1; fi
 	go vet ./...
-	go test $$(go list ./... | grep -v /examples/tour$$)
+	go test -timeout 20m $$(go list ./... | grep -vE '/(examples/tour|examples/fleet|deploy/kubernetes|internal/run/kubernetes|internal/run/slurm)(/|$$)')
+
+engines: ## run the tests on a real Kubernetes and a real Slurm, after starting both
+	hack/setup/deps.sh all
+	hack/kubernetes/install.sh
+	hack/cluster up
+	go test -count=1 -timeout 60m $(ENGINES)
+	hack/cluster down
+
+soak: ## run what takes long: 200 rounds of three servers on a database that fails
+	PENSTOCK_CHAOS_ROUNDS=200 go test -count=1 -v -timeout 60m ./internal/sim/replica
 
 race: ## run the tests of concurrent packages under the race detector
 	CGO_ENABLED=1 go test -race -short $(RACE)

@@ -99,8 +99,23 @@ func (s *server) open(ctx context.Context) error {
 	if s.metrics, err = telemetry.NewRegistry(telemetry.Build{Version: version()}); err != nil {
 		return err
 	}
+	if err := s.metrics.Register(s.leader()); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	s.gateway, err = gateway.New(gateway.Options{Store: s.store, Verify: s.verifyKey, Log: s.log, Metrics: s.metrics, Shared: s.shared()})
 	return err
+}
+
+// leader tells Prometheus which of several servers makes the passes.
+func (s *server) leader() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "penstock_leader", Help: "Whether this server leads: it alone plans, starts and stops work. 0 or 1.",
+	}, func() float64 {
+		if s.control.Leading() {
+			return 1
+		}
+		return 0
+	})
 }
 
 // program finds one of Penstock's own programs: beside this one, or on PATH.

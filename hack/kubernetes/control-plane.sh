@@ -52,7 +52,7 @@ start_controllers() {
 		--tls-private-key-file="$credentials/kube-scheduler-server.key"
 	start kwok "$bin/kwok" --kubeconfig="$credentials/kwok.kubeconfig" --config="$build/kwok-stages.yaml" \
 		--manage-all-nodes=false --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
-		--node-lease-duration-seconds=40 --cidr="$fake_pods" --server-address=127.0.0.1:10247
+		--node-lease-duration-seconds=40 --cidr="$fake_pods" --server-address=127.0.0.1:10247 -v=WARN
 }
 
 write_control_plane() {

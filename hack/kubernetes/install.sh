@@ -36,7 +36,7 @@ source_of() {
 }
 
 # stamp is what the programs depend on; it stands beside them once they are built.
-stamp() { cat go.mod go.sum ./*/*.go pod-complete.yaml install.sh | sha256sum; }
+stamp() { cat go.mod go.sum ./*/*.go kwok.yaml install.sh | sha256sum; }
 
 # version_of MODULE, without what makes it a version of a Go module.
 version_of() {
@@ -53,7 +53,7 @@ versions() {
 	echo "coredns $(version_of github.com/coredns/coredns)"
 }
 
-# stages joins KWOK's rules for nodes and pods with our own for a pod's end.
+# stages joins KWOK's rules for nodes and pods with our own.
 stages() {
 	local module stage
 	module=$(go list -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
@@ -61,7 +61,7 @@ stages() {
 		cat "$module/$stage.yaml"
 		echo ---
 	done
-	cat pod-complete.yaml
+	cat kwok.yaml
 }
 
 all_built() {

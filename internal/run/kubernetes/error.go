@@ -38,6 +38,8 @@ func told(what string, err error) error {
 
 func codeOf(err error) penstock.Code {
 	switch reason := apierrors.ReasonForError(err); {
+	case quotaRaced(err):
+		return penstock.Unavailable
 	case quotaUsed(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return penstock.Busy
 	case reason == metav1.StatusReasonNotFound:
@@ -57,4 +59,15 @@ func codeOf(err error) penstock.Code {
 // quotaUsed: the answer is "forbidden", but time helps.
 func quotaUsed(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
+}
+
+// quotaRaced: the API server lost a race with itself for the namespace's count
+// of objects. It is a conflict by its name only: asking again helps.
+func quotaRaced(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsConflict(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Kind == "resourcequotas"
 }

@@ -124,24 +124,53 @@ func TestStartThatCannotBeLeavesNothing(t *testing.T) {
 	o, nodes := w.fakes(t, 1)
 	e := executor(t, o)
 	for what, edit := range map[string]func(*v1.Order){
-		"half a device":      func(o *v1.Order) { o.Resources = penstock.Resources{"h100": 500} },
-		"a loopback":         func(o *v1.Order) { o.Server.URL = "http://127.0.0.1:7070" },
-		"a file of ours":     func(o *v1.Order) { o.Server = v1.Contact{AddressFile: "/run/penstock/address"} },
-		"a bad uid":          func(o *v1.Order) { o.Attempt = "../x" },
-		"an image of nobody": func(o *v1.Order) { o.Image = "UPPER CASE" },
+		"half a device":  func(o *v1.Order) { o.Resources = penstock.Resources{"h100": 500} },
+		"a loopback":     func(o *v1.Order) { o.Server.URL = "http://127.0.0.1:7070" },
+		"a file of ours": func(o *v1.Order) { o.Server = v1.Contact{AddressFile: "/run/penstock/address"} },
+		"a bad uid":      func(o *v1.Order) { o.Attempt = "../x" },
 	} {
-		orders := sleepers("cannot-1", nodes...)
+		uid := "cannot-" + what[len(what)-3:]
+		orders := sleepers(uid, nodes...)
 		edit(&orders[0])
 		err := e.Start(t.Context(), orders)
 		if code := penstock.CodeOf(err); code != penstock.Invalid && code != penstock.Unsupported {
 			t.Errorf("%s: %v, want a refusal", what, err)
 		}
-		if left := w.jobs(t, "cannot-1"); len(left) > 0 {
+		if left := w.jobs(t, uid); len(left) > 0 {
 			t.Errorf("%s: %d jobs are left", what, len(left))
 		}
-		if observed := seen(t, e, "cannot-1"); len(observed) > 0 {
+		if observed := seen(t, e, uid); len(observed) > 0 {
 			t.Errorf("%s: it is seen: %+v", what, observed)
 		}
+	}
+}
+
+// TestHalfAGangIsTakenBack lets the cluster refuse the second of two Jobs, where
+// pods of the first may run already.
+func TestHalfAGangIsTakenBack(t *testing.T) {
+	w := need(t)
+	o, nodes := w.fakes(t, 1)
+	o.Placement = Site
+	e := executor(t, o)
+	start(t, e, sleepers("one-1", nodes[0])) // makes the namespace
+	namespace := w.jobs(t, "one-1")[0].Namespace
+	tight := quota(metav1.ObjectMeta{Name: "tight"})
+	tight.Spec.Hard = list("count/jobs.batch", "2")
+	if _, err := w.client.CoreV1().ResourceQuotas(namespace).Create(t.Context(), tight, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "that the quota is in force", func() bool {
+		q, err := w.client.CoreV1().ResourceQuotas(namespace).Get(t.Context(), "tight", metav1.GetOptions{})
+		return err == nil && len(q.Status.Used) > 0
+	})
+	orders := append(sleepers("two-1", nodes[0]), sleepers("two-1", nodes[0])...)
+	orders[1].Set, orders[1].Rank = "server", 1
+	if err := e.Start(t.Context(), orders); penstock.CodeOf(err) != penstock.Busy || !strings.Contains(err.Error(), "exceeded quota") {
+		t.Errorf("start: %v, want busy", err)
+	}
+	pods, err := w.client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: attemptLabel + "=two-1"})
+	if err != nil || len(pods.Items) > 0 || len(w.jobs(t, "two-1")) > 0 || len(seen(t, e, "two-1")) > 0 {
+		t.Errorf("%d pods are left (%v)", len(pods.Items), err)
 	}
 }
 

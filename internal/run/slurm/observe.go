@@ -78,18 +78,25 @@ func (e *Executor) observe(ctx context.Context, attempt penstock.UID, dir string
 }
 
 // fate gives the job that a task belongs to, or nil once the task has ended, and
-// why if that is known. What Slurm says of an end is kept: it forgets.
-func (e *Executor) fate(ctx context.Context, dir, job string, component int, ended bool, look func() ([]entry, error)) (*entry, string, error) {
+// why if that is known. over says that the task's own shell has told of its end;
+// then Slurm need not answer. What it says of a job's end is kept: it forgets.
+func (e *Executor) fate(ctx context.Context, dir, job string, component int, over bool, look func() ([]entry, error)) (*entry, string, error) {
 	file := filepath.Join(dir, fmt.Sprintf("ended-%d", component))
-	if why, err := os.ReadFile(file); err == nil || ended || job == "" {
+	if why, err := os.ReadFile(file); err == nil || job == "" {
 		return nil, string(why), nil
 	}
 	entries, err := look()
 	if err != nil {
+		if over {
+			err = nil
+		}
 		return nil, "", err
 	}
 	at := slices.IndexFunc(entries, func(e entry) bool { return e.job == job && e.component == component })
 	if at >= 0 && !entries[at].over() {
+		if over {
+			return nil, "", nil
+		}
 		return &entries[at], "", nil
 	}
 	why := ""

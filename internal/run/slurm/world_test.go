@@ -156,6 +156,16 @@ func (w *world) all(state run.State, tasks int) []run.Observation {
 	return seen
 }
 
+// why waits until the end of each task is told with these words: Slurm may know
+// it a little later than the task's folder.
+func (w *world) why(tasks int, words string) {
+	w.t.Helper()
+	w.await("that the end is told as "+words, func() bool {
+		seen := w.states()
+		return len(seen) == tasks && !slices.ContainsFunc(seen, func(o run.Observation) bool { return !strings.Contains(o.Detail, words) })
+	})
+}
+
 // saw waits until a command has written a file into $SCRATCH, and gives it.
 func (w *world) saw(name string) string {
 	w.t.Helper()

@@ -138,28 +138,38 @@ func (c *Cluster) Up(t testing.TB) {
 }
 
 // Kill ends a daemon with SIGKILL, and waits until it is gone: slurmctld, or
-// slurmd-n1.
+// slurmd-n1. A controller forgets what it hasn't saved yet: for some seconds
+// after a job has started it would start it again.
 func (c *Cluster) Kill(t testing.TB, daemon string) {
 	t.Helper()
+	if err := c.signal(daemon, syscall.SIGKILL); err != nil {
+		t.Fatalf("kill %s: %v", daemon, err)
+	}
+}
+
+// Stop ends a daemon in order, and waits until it is gone.
+func (c *Cluster) Stop(t testing.TB, daemon string) {
+	t.Helper()
+	if err := c.signal(daemon, syscall.SIGTERM); err != nil {
+		t.Fatalf("stop %s: %v", daemon, err)
+	}
+}
+
+func (c *Cluster) signal(daemon string, signal syscall.Signal) error {
 	line, err := os.ReadFile(filepath.Join(c.Dir, "pids", daemon))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	pid, err := strconv.Atoi(strings.Fields(string(line))[0])
+	number, _, _ := strings.Cut(string(line), " ")
+	pid, err := strconv.Atoi(number)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	fd, err := openPID(pid)
 	if err != nil {
-		t.Fatalf("find %s: %v", daemon, err)
+		return err
 	}
-	defer syscall.Close(fd)
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatalf("kill %s: %v", daemon, err)
-	}
-	if err := awaitPID(fd); err != nil {
-		t.Fatalf("wait for the end of %s: %v", daemon, err)
-	}
+	return errors.Join(syscall.Kill(pid, signal), awaitPID(fd), syscall.Close(fd))
 }
 
 // Run runs one of Slurm's commands and gives what it wrote, trimmed.
