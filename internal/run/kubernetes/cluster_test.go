@@ -34,11 +34,12 @@ type world struct {
 	host       string // this machine's address for pods
 	client     kubernetes.Interface
 	image      string // with the agent
+	prefix     string // of the test's own executor
 }
 
 // need gives the test cluster. Without one the test says so, and fails where it
 // must not be missing.
-func need(t *testing.T) world {
+func need(t *testing.T) *world {
 	t.Helper()
 	w, err := found()
 	if err != nil {
@@ -47,7 +48,7 @@ func need(t *testing.T) world {
 		}
 		t.Skipf("NOT TESTED: %v", err)
 	}
-	return w
+	return &w
 }
 
 var found = sync.OnceValues(find)
@@ -120,7 +121,7 @@ func agentImage(script string) (string, error) {
 
 // options are those of an executor that has the cluster's real node for itself,
 // with this machine's programs in every pod. All that it makes goes with the test.
-func (w world) options(t *testing.T) Options {
+func (w *world) options(t *testing.T) Options {
 	t.Helper()
 	o := Options{
 		Kubeconfig: w.kubeconfig, Prefix: "t-" + strings.ToLower(rand.Text()[:8]), AgentImage: w.image, Image: w.image,
@@ -132,6 +133,7 @@ func (w world) options(t *testing.T) Options {
 			{Path: os.TempDir(), HostPath: os.TempDir()},
 		},
 	}
+	w.prefix = o.Prefix
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.endFakes(ctx, o.Prefix) }()
@@ -142,7 +144,7 @@ func (w world) options(t *testing.T) Options {
 // endFakes does the last act of a kubelet, which KWOK leaves out, for the pods of
 // an executor: a pod that is told to end has ended before it is deleted. A Job
 // counts on it.
-func (w world) endFakes(ctx context.Context, prefix string) {
+func (w *world) endFakes(ctx context.Context, prefix string) {
 	status := []byte(`{"status":{"phase":"Failed","containerStatuses":[{"name":"task","image":"","imageID":"","ready":false,"restartCount":0,"state":{"terminated":{"exitCode":143}}}]}}`)
 	for ctx.Err() == nil {
 		pods, err := w.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: ownerLabel + "=" + prefix, FieldSelector: alive})
@@ -162,7 +164,7 @@ func (w world) endFakes(ctx context.Context, prefix string) {
 }
 
 // sweep deletes the namespaces of an executor.
-func (w world) sweep(t *testing.T, prefix string) {
+func (w *world) sweep(t *testing.T, prefix string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	all, err := w.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: ownerLabel + "=" + prefix})
@@ -240,7 +242,7 @@ func seen(t *testing.T, e *Executor, uid string) map[int]run.Observation {
 
 // fake makes KWOK nodes of this test alone, each with 8 H100, and gives their
 // names and the selector that finds them.
-func (w world) fake(t *testing.T, n int) (names []string, selector string) {
+func (w *world) fake(t *testing.T, n int) (names []string, selector string) {
 	t.Helper()
 	mark := strings.ToLower(rand.Text()[:8])
 	for range n {
@@ -260,7 +262,7 @@ func (w world) fake(t *testing.T, n int) (names []string, selector string) {
 }
 
 // makeNode makes a node with a status, and removes it with the test.
-func (w world) makeNode(t *testing.T, node *corev1.Node) {
+func (w *world) makeNode(t *testing.T, node *corev1.Node) {
 	t.Helper()
 	node.Status.Capacity = node.Status.Allocatable
 	if _, err := w.client.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
@@ -280,7 +282,7 @@ func (w world) makeNode(t *testing.T, node *corev1.Node) {
 }
 
 // deletePod removes a pod at once.
-func (w world) deletePod(t *testing.T, namespace, name string) {
+func (w *world) deletePod(t *testing.T, namespace, name string) {
 	t.Helper()
 	zero := int64(0)
 	_ = w.client.CoreV1().Pods(namespace).Delete(context.Background(), name, metav1.DeleteOptions{GracePeriodSeconds: &zero}) // it may be gone

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +21,7 @@ import (
 )
 
 // fakes are options for a number of KWOK nodes of the test's own.
-func (w world) fakes(t *testing.T, n int) (Options, []string) {
+func (w *world) fakes(t *testing.T, n int) (Options, []string) {
 	t.Helper()
 	o := w.options(t)
 	o.Volumes = nil // nothing runs there: the namespaces are "restricted"
@@ -90,9 +91,9 @@ func says(t *testing.T, observed map[int]run.Observation, words ...string) {
 	}
 }
 
-func (w world) jobs(t *testing.T, uid string) []batchv1.Job {
+func (w *world) jobs(t *testing.T, uid string) []batchv1.Job {
 	t.Helper()
-	list, err := w.client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: attemptLabel + "=" + uid})
+	list, err := w.client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: ownerLabel + "=" + w.prefix + "," + attemptLabel + "=" + uid})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func TestServerAwayIsNeverTakenForNews(t *testing.T) {
 	}
 	p.up()
 	await(t, "that there is news again", func() bool { _, err := e.Observe(t.Context()); return err == nil })
-	says(t, all(t, e, uid, run.Gone, 1), "deleted")
+	all(t, e, uid, run.Gone, 1)
 }
 
 func TestExpiredWatchIsReadAnew(t *testing.T) {
@@ -139,7 +140,8 @@ func TestExpiredWatchIsReadAnew(t *testing.T) {
 	p.down()
 	p.set(func(p *proxy) { p.old = true }) // the server answers 410, Expired: it has forgotten that revision
 	for _, job := range w.jobs(t, uid) {
-		if err := w.client.BatchV1().Jobs(job.Namespace).Delete(t.Context(), job.Name, metav1.DeleteOptions{}); err != nil {
+		orphan := metav1.DeletePropagationOrphan
+		if err := w.client.BatchV1().Jobs(job.Namespace).Delete(t.Context(), job.Name, metav1.DeleteOptions{PropagationPolicy: &orphan}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -249,11 +251,30 @@ func TestWhatIsChangedBehindOurBackIsGone(t *testing.T) {
 	}
 }
 
+// TestLostNodeEndsNothingBeforeItIsSure plays the kubelet of a node, which falls
+// silent, comes back, and is given up.
 func TestLostNodeEndsNothingBeforeItIsSure(t *testing.T) {
 	w := need(t)
-	o, nodes := w.fakes(t, 1)
+	o := w.options(t)
+	o.Volumes = nil
+	name := "t-" + o.Prefix
+	o.Nodes = "kubernetes.io/hostname=" + name
 	e := executor(t, o)
-	uid := begin(t, e, sleepers("node-1", nodes...))
+	w.makeNode(t, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name}},
+		Status:     ready(list("cpu", "4", "memory", "8Gi", "pods", "10")),
+	})
+	silence := w.beat(t, name)
+	start(t, e, sleepers("node-1", name))
+	await(t, "that it is bound", func() bool {
+		return seen(t, e, "node-1")[0].Detail == "its pod starts on "+name
+	})
+	pod := w.podOf(t, "node-1", 0)
+	status := []byte(`{"status":{"phase":"Running","containerStatuses":[{"name":"task","image":"","imageID":"","ready":true,"restartCount":0,"state":{"running":{}}}]}}`)
+	if _, err := w.client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	all(t, e, "node-1", run.Running, 1)
 	unavailable := func() string {
 		found, err := e.Nodes(t.Context())
 		if err != nil || len(found) != 1 {
@@ -261,36 +282,46 @@ func TestLostNodeEndsNothingBeforeItIsSure(t *testing.T) {
 		}
 		return found[0].Unavailable
 	}
-	w.heartbeat(t, nodes[0], "")
+	silence()
 	await(t, "that the node is missed", func() bool { return unavailable() != "" })
-	if state := seen(t, e, uid)[0]; state.State != run.Running {
+	if state := seen(t, e, "node-1")[0]; state.State != run.Running {
 		t.Errorf("a task on a node that is not heard of is %+v: nobody knows", state)
 	}
-	w.heartbeat(t, nodes[0], "fake")
+	silence = w.beat(t, name)
 	await(t, "that the node is back", func() bool { return unavailable() == "" })
-	if state := seen(t, e, uid)[0]; state.State != run.Running {
+	if state := seen(t, e, "node-1")[0]; state.State != run.Running {
 		t.Errorf("a task on a node that came back is %+v", state)
 	}
-	if err := w.client.CoreV1().Nodes().Delete(t.Context(), nodes[0], metav1.DeleteOptions{}); err != nil {
+	silence()
+	if err := w.client.CoreV1().Nodes().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	says(t, all(t, e, uid, run.Gone, 1), "node")
+	says(t, all(t, e, "node-1", run.Gone, 1), "node")
 }
 
-// heartbeat makes KWOK keep a node alive, or no more.
-func (w world) heartbeat(t *testing.T, node, keeper string) {
+// beat reports a node as ready, as its kubelet would, until silence is called.
+func (w *world) beat(t *testing.T, node string) (silence func()) {
 	t.Helper()
-	var value any
-	if keeper != "" {
-		value = keeper
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kwok.x-k8s.io/node": value}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.client.CoreV1().Nodes().Patch(t.Context(), node, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	leases := w.client.CoordinationV1().Leases("kube-node-lease")
+	seconds := int32(40)
+	go func() {
+		for ctx.Err() == nil {
+			now := metav1.NowMicro()
+			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: node}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &node, LeaseDurationSeconds: &seconds, RenewTime: &now}}
+			if _, err := leases.Create(ctx, lease, metav1.CreateOptions{}); err != nil {
+				patch, _ := json.Marshal(map[string]any{"spec": lease.Spec}) // can be encoded
+				_, _ = leases.Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{})
+			}
+			_, _ = w.client.CoreV1().Nodes().Patch(ctx, node, types.StrategicMergePatchType, []byte(`{"status":{"conditions":[{"type":"Ready","status":"True","reason":"KubeletReady"}]}}`), metav1.PatchOptions{}, "status")
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+	return cancel
 }
 
 func TestFinishedJobThatTimeDeletedBeforeItWasSeenIsGone(t *testing.T) {

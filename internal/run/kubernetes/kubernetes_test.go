@@ -97,7 +97,7 @@ func TestARestrictedNamespaceTakesOurPods(t *testing.T) {
 
 // forgotten stops and forgets an attempt, and waits until the cluster has let go
 // of all that its record owned.
-func (w world) forgotten(t *testing.T, e *Executor, uid, namespace string) {
+func (w *world) forgotten(t *testing.T, e *Executor, uid, namespace string) {
 	t.Helper()
 	if err := e.Stop(t.Context(), penstock.UID(uid), time.Second); err != nil {
 		t.Fatal(err)

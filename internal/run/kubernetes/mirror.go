@@ -264,6 +264,7 @@ func (e *Executor) gone(object any) {
 		}
 	case *corev1.Pod:
 		delete(e.stops, o.UID)
+		delete(e.bound, o.UID)
 		uid, rank, ok := rankOf(o)
 		if !ok {
 			return

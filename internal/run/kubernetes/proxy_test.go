@@ -33,7 +33,7 @@ type proxy struct {
 }
 
 // proxied makes the options of an executor that goes through a new proxy.
-func (w world) proxied(t *testing.T, o Options) (Options, *proxy) {
+func (w *world) proxied(t *testing.T, o Options) (Options, *proxy) {
 	t.Helper()
 	config, err := (&Options{Kubeconfig: w.kubeconfig}).connect()
 	if err != nil {

@@ -40,9 +40,9 @@ func TestExecutor(t *testing.T) {
 }
 
 // podOf is the pod of a task, asked for.
-func (w world) podOf(t *testing.T, attempt penstock.UID, rank int) *corev1.Pod {
+func (w *world) podOf(t *testing.T, attempt penstock.UID, rank int) *corev1.Pod {
 	t.Helper()
-	list, err := w.client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{LabelSelector: attemptLabel + "=" + string(attempt)})
+	list, err := w.client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{LabelSelector: ownerLabel + "=" + w.prefix + "," + attemptLabel + "=" + string(attempt)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func (w world) podOf(t *testing.T, attempt penstock.UID, rank int) *corev1.Pod {
 
 // process is this machine's number of a process in a task's container: the
 // kernel tells all of a process's numbers, the innermost last (proc(5), NSpid).
-func (w world) process(t *testing.T, attempt penstock.UID, rank, pid int) int {
+func (w *world) process(t *testing.T, attempt penstock.UID, rank, pid int) int {
 	t.Helper()
 	uid := string(w.podOf(t, attempt, rank).UID)
 	entries, err := os.ReadDir("/proc")

@@ -140,9 +140,9 @@ func (e *Executor) bind(ctx context.Context, p picture) error {
 		switch {
 		case over(pod) || !pod.DeletionTimestamp.IsZero():
 			return nil // the gang ends, and its Job sees to that
-		case pod.Spec.NodeName == "":
+		case pod.Spec.NodeName == "" && !e.isBound(pod):
 			waiting = append(waiting, rank)
-		case pod.Spec.NodeName != p.Nodes[rank]:
+		case pod.Spec.NodeName != "" && pod.Spec.NodeName != p.Nodes[rank]:
 			return e.breakUp(ctx, p, fmt.Sprintf("somebody has put rank %d on %s instead of %s", rank, pod.Spec.NodeName, p.Nodes[rank]))
 		}
 	}
@@ -159,8 +159,17 @@ func (e *Executor) bind(ctx context.Context, p picture) error {
 		if err := e.bindPod(ctx, p, rank, nil); err != nil {
 			return e.unbound(ctx, p, err)
 		}
+		e.mu.Lock()
+		e.bound[p.pods[rank].UID] = true
+		e.mu.Unlock()
 	}
 	return nil
+}
+
+func (e *Executor) isBound(pod *corev1.Pod) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bound[pod.UID]
 }
 
 // rehearse asks for every binding of a gang without making it.
