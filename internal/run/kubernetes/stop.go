@@ -80,7 +80,7 @@ func (e *Executor) hurry(ctx context.Context, p picture, grace time.Duration) {
 			defer cancel()
 			command := []string{agentFolder + "/penstock-agent", "stop", "--dir", taskFolder, "--grace", grace.String()}
 			if err := e.exec(bounded, pod, command, run.Streams{Out: io.Discard, Err: io.Discard}); err != nil {
-				e.Log.Warn("an agent doesn't know its new grace", "attempt", p.Attempt, "rank", rank, "error", err)
+				e.Log.Info("an agent doesn't know its new grace", "attempt", p.Attempt, "rank", rank, "error", err)
 			}
 			return nil
 		})

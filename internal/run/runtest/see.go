@@ -49,12 +49,12 @@ func environment(b *bench) {
 		o.Env["LANG"] = "de_DE.UTF-8"
 		o.Parameters = map[string]string{"learning-rate": "3e-4"}
 		o.Devices = []string{"GPU-1", "GPU-2"}
-		o.Resources = penstock.Resources{penstock.CPU: 2500}
+		o.Resources = penstock.Resources{penstock.CPU: 1500}
 	})
 	b.succeed()
 	env := "\n" + b.log(0)
 	wanted := []string{
-		"RANK=0", "LANG=de_DE.UTF-8", "PENSTOCK_PARAM_LEARNING_RATE=3e-4", "OMP_NUM_THREADS=2",
+		"RANK=0", "LANG=de_DE.UTF-8", "PENSTOCK_PARAM_LEARNING_RATE=3e-4", "OMP_NUM_THREADS=1",
 		"PENSTOCK_PROJECT=vision", "PENSTOCK_JOB=train", "PENSTOCK_ATTEMPT=1", "PENSTOCK_TASK=worker-0",
 	}
 	if b.Orders == Written {
