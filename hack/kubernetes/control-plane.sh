@@ -56,7 +56,7 @@ start_controllers() {
 }
 
 write_control_plane() {
-	cat >"$state/kube-scheduler.yaml" <<-YAML
+	put "$state/kube-scheduler.yaml" <<-YAML
 		apiVersion: kubescheduler.config.k8s.io/v1
 		kind: KubeSchedulerConfiguration
 		clientConnection: {kubeconfig: "$credentials/kube-scheduler.kubeconfig", qps: 1000, burst: 2000}

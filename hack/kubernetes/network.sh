@@ -6,6 +6,7 @@
 # There is no route from the namespace to anywhere else. N comes from the state
 # folder's name, so that two checkouts have two clusters.
 
+mark=penstock-cluster # the file that holds N, and says whose the folder is
 namespace_name=penstock-$id
 namespace=/run/netns/$namespace_name
 cable=pstk-$id
@@ -15,20 +16,20 @@ fake_pods=10.92.0.1/16
 
 # choose_network sets N for good: it is kept in the state folder.
 choose_network() {
-	if [ ! -s "$state/network" ]; then
+	if [ ! -s "$state/$mark" ]; then
 		local n=$((16#${id:0:2})) tries
 		for tries in {0..255}; do
 			n=$(((n + tries) % 256))
 			[ -z "$(ip route show root 10.90.$n.0/24)$(ip route show root 10.91.$n.0/24)" ] && break
 		done
-		echo "$n" >"$state/network"
+		echo "$n" >"$state/$mark"
 	fi
-	number=$(cat "$state/network")
+	number=$(cat "$state/$mark")
 	read_network
 }
 
 read_network() {
-	number=$(cat "$state/network" 2>/dev/null) || number=
+	number=$(cat "$state/$mark" 2>/dev/null) || number=
 	host=10.90.$number.1
 	address=10.90.$number.2
 	pods=10.91.$number.0/24

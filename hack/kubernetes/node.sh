@@ -9,13 +9,13 @@ write_node() {
 	mkdir -p "$state/containerd" "$state/cni"
 	write_containerd
 	write_kubelet
-	cat >"$state/cni/10-pods.conflist" <<-JSON
+	put "$state/cni/10-pods.conflist" <<-JSON
 		{"cniVersion": "1.0.0", "name": "penstock-$id", "plugins": [
 		  {"type": "ptp", "mtu": 1500, "ipam": {"type": "host-local", "dataDir": "$state/cni/addresses",
 		    "ranges": [[{"subnet": "$pods"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
 		  {"type": "portmap", "capabilities": {"portMappings": true}}]}
 	JSON
-	cat >"$state/kube-proxy.yaml" <<-YAML
+	put "$state/kube-proxy.yaml" <<-YAML
 		apiVersion: kubeproxy.config.k8s.io/v1alpha1
 		kind: KubeProxyConfiguration
 		mode: nftables
@@ -27,7 +27,7 @@ write_node() {
 		# The tables of connections belong to the whole machine.
 		conntrack: {maxPerCore: 0, min: 0}
 	YAML
-	cat >"$state/Corefile" <<-COREFILE
+	put "$state/Corefile" <<-COREFILE
 		.:53 {
 		  bind $address
 		  errors
@@ -41,7 +41,7 @@ write_node() {
 }
 
 write_containerd() {
-	cat >"$state/containerd.toml" <<-TOML
+	put "$state/containerd.toml" <<-TOML
 		version = 2
 		root = "$state/containerd/root"
 		state = "$state/containerd/state"
@@ -63,7 +63,7 @@ write_containerd() {
 }
 
 write_kubelet() {
-	cat >"$state/kubelet.yaml" <<-YAML
+	put "$state/kubelet.yaml" <<-YAML
 		apiVersion: kubelet.config.k8s.io/v1beta1
 		kind: KubeletConfiguration
 		address: $address

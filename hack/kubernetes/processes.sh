@@ -85,6 +85,19 @@ start() {
 	echo $! >"$state/pids/$name"
 }
 
+# put FILE writes what it reads, unless it stands there already: some programs end
+# when their settings are written.
+put() {
+	cat >"$1.new"
+	if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
+# all_run tells whether no part of the cluster is missing.
+all_run() {
+	local name
+	for name in $programs; do pid_of "$name" >/dev/null || return 1; done
+}
+
 # within SECONDS WHAT COMMAND... repeats the command until it succeeds.
 within() {
 	local patience=$1 what=$2 until
