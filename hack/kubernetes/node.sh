@@ -129,3 +129,15 @@ unmount() {
 	done
 	fail "something stays mounted below $state: $(echo "$mounts" | head -1)" "unmount it by hand, then run 'hack/cluster down' again"
 }
+
+# sweep removes what kubelet and containerd leave in folders that can't be named
+# otherwise.
+sweep() {
+	local link sandbox
+	for link in /var/log/containers/*; do
+		case $(readlink "$link") in "$state"/*) rm "$link" ;; esac
+	done
+	for sandbox in "$state"/containerd/root/io.containerd.grpc.v1.cri/sandboxes/*; do
+		rm -f /var/lib/cni/results/*-"$(basename "$sandbox")"-*
+	done
+}

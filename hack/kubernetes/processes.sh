@@ -46,7 +46,8 @@ make_groups() {
 
 remove_groups() {
 	local hierarchy
-	for hierarchy in $(hierarchies); do
+	# runc leaves some in version 2, too, where both versions are mounted.
+	for hierarchy in $(findmnt -rn -t cgroup,cgroup2 -o TARGET); do
 		[ -d "$hierarchy/$group" ] && find "$hierarchy/$group" -depth -type d -exec rmdir {} + 2>/dev/null
 	done
 	return 0
@@ -60,14 +61,28 @@ members() {
 	find "$top" -name cgroup.procs -exec cat {} + 2>/dev/null || true
 }
 
-# pid_of NAME prints the process id of a part of the cluster if it runs: if the
-# recorded process is in the cluster's cgroup and is that program.
+# pid_of NAME prints the process id of a part of the cluster, if it runs: the
+# recorded one where that is in the cluster's cgroup and is that program, else one
+# that is.
 pid_of() {
-	local pid
-	pid=$(cat "$state/pids/$1" 2>/dev/null) || return 1
-	grep -qsx "$pid" "$(tracker)/$group/system/cgroup.procs" || return 1
-	[ "$(basename "$(readlink "/proc/$pid/exe")" | cut -d' ' -f1)" = "$1" ] || return 1
-	echo "$pid"
+	local procs pid
+	procs=$(tracker)/$group/system/cgroup.procs
+	[ -e "$procs" ] || return 1
+	for pid in $(cat "$state/pids/$1" 2>/dev/null) $(cat "$procs"); do
+		grep -qx "$pid" "$procs" || continue
+		[ "$(readlink "/proc/$pid/exe" | sed 's/ (deleted)$//')" = "$(program_of "$1")" ] || continue
+		echo "$pid"
+		return
+	done
+	return 1
+}
+
+# program_of NAME prints the file of a part of the cluster.
+program_of() {
+	case $1 in
+	containerd) readlink -f "$(command -v containerd)" ;;
+	*) echo "$bin/$1" ;;
+	esac
 }
 
 # start NAME PROGRAM ARGUMENTS... starts a part of the cluster, in its network
