@@ -195,7 +195,7 @@ func TestServerMayDoAllThatItsExecutorDoes(t *testing.T) {
 	for _, text := range []string{
 		"create resourcequotas", "patch networkpolicies.networking.k8s.io", "create networkpolicies.networking.k8s.io", "get networkpolicies.networking.k8s.io",
 		"create configmaps", "get configmaps", "patch configmaps", "delete configmaps", "create secrets", "get secrets", "create services", "get services",
-		"create jobs.batch", "get jobs.batch", "delete jobs.batch", "get pods", "deletecollection pods", "create pods/binding", "get pods/log",
+		"create jobs.batch", "get jobs.batch", "delete jobs.batch", "list events", "get pods", "deletecollection pods", "create pods/binding", "get pods/log",
 		"get pods/exec", "create pods/exec", "get pods/portforward", "create pods/portforward", "create rolebindings.rbac.authorization.k8s.io",
 	} {
 		if !c.may(t, right{project, text}) {

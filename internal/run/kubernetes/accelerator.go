@@ -3,11 +3,14 @@ package kubernetes
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/run"
@@ -181,9 +184,9 @@ func (e *Executor) findAccelerator(kind penstock.Resource, p part, a *attempt) (
 	return c, nil
 }
 
-// affinity sends pods to the nodes that have the type: all types of a vendor
-// have one name with Kubernetes.
-func (c choice) affinity() *corev1.Affinity {
+// terms are the nodes that have the type, any of them: all types of a vendor have
+// one name with Kubernetes. nil is all nodes.
+func (c choice) terms() []corev1.NodeSelectorTerm {
 	values := map[string][]string{}
 	for _, a := range c.found {
 		if a.label == "" {
@@ -194,12 +197,39 @@ func (c choice) affinity() *corev1.Affinity {
 		}
 	}
 	var terms []corev1.NodeSelectorTerm
-	for label, all := range values {
-		slices.Sort(all)
-		terms = append(terms, corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: label, Operator: corev1.NodeSelectorOpIn, Values: all}}})
+	for _, label := range slices.Sorted(maps.Keys(values)) {
+		slices.Sort(values[label])
+		terms = append(terms, corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: label, Operator: corev1.NodeSelectorOpIn, Values: values[label]}}})
 	}
-	slices.SortFunc(terms, func(a, b corev1.NodeSelectorTerm) int {
-		return cmp.Compare(a.MatchExpressions[0].Key, b.MatchExpressions[0].Key)
-	})
+	return terms
+}
+
+// affinity keeps the site's scheduler to the nodes of these terms and of
+// Options.Nodes. It is nil for all nodes.
+func (e *Executor) affinity(terms []corev1.NodeSelectorTerm) *corev1.Affinity {
+	selector, err := labels.Parse(e.Options.Nodes)
+	if err != nil {
+		selector = labels.Nothing() // New has refused it
+	}
+	operators := map[selection.Operator]corev1.NodeSelectorOperator{
+		selection.In: corev1.NodeSelectorOpIn, selection.Equals: corev1.NodeSelectorOpIn, selection.DoubleEquals: corev1.NodeSelectorOpIn,
+		selection.NotIn: corev1.NodeSelectorOpNotIn, selection.NotEquals: corev1.NodeSelectorOpNotIn,
+		selection.Exists: corev1.NodeSelectorOpExists, selection.DoesNotExist: corev1.NodeSelectorOpDoesNotExist,
+		selection.GreaterThan: corev1.NodeSelectorOpGt, selection.LessThan: corev1.NodeSelectorOpLt,
+	}
+	requirements, _ := selector.Requirements()
+	if len(terms) == 0 && len(requirements) > 0 {
+		terms = []corev1.NodeSelectorTerm{{}}
+	}
+	for i := range terms {
+		for _, r := range requirements {
+			terms[i].MatchExpressions = append(terms[i].MatchExpressions, corev1.NodeSelectorRequirement{
+				Key: r.Key(), Operator: operators[r.Operator()], Values: r.Values().List(),
+			})
+		}
+	}
+	if len(terms) == 0 {
+		return nil
+	}
 	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: terms}}}
 }

@@ -463,3 +463,21 @@ func TestSiteSchedulesAndQueues(t *testing.T) {
 		return len(s) == 2 && s[0].State == run.Gone && s[1].State == run.Gone
 	})
 }
+
+func TestPodsThatMayNotBeMadeAreToldOf(t *testing.T) {
+	w := need(t)
+	o, nodes := w.fakes(t, 1)
+	o.PriorityClass = "no-such-class"
+	e := executor(t, o)
+	start(t, e, sleepers("class-1", nodes...))
+	await(t, "that it is told why", func() bool {
+		s := seen(t, e, "class-1")[0]
+		return s.State == run.Pending && strings.Contains(s.Detail, "no-such-class")
+	})
+	await(t, "that it can be stopped all the same", func() bool {
+		if err := e.Stop(t.Context(), "class-1", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		return seen(t, e, "class-1")[0].State == run.Gone
+	})
+}

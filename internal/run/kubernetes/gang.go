@@ -291,7 +291,7 @@ func (e *Executor) tolerations() []corev1.Toleration {
 // site's scheduler has to look for its accelerator.
 func (e *Executor) needs(p part, a *attempt) (corev1.ResourceList, *corev1.Affinity, error) {
 	out := corev1.ResourceList{}
-	var affinity *corev1.Affinity
+	var terms []corev1.NodeSelectorTerm
 	for _, name := range p.Needs.Names() {
 		amount := int64(p.Needs[name])
 		switch {
@@ -311,10 +311,11 @@ func (e *Executor) needs(p part, a *attempt) (corev1.ResourceList, *corev1.Affin
 				return nil, nil, err
 			}
 			out[kind.resource] = *resource.NewQuantity(amount/1000, resource.DecimalSI)
-			if e.Placement == Site {
-				affinity = kind.affinity()
-			}
+			terms = kind.terms()
 		}
 	}
-	return out, affinity, nil
+	if e.Placement == Planned {
+		return out, nil, nil
+	}
+	return out, e.affinity(terms), nil
 }

@@ -249,31 +249,44 @@ func (e *Executor) changed(before, object any) {
 
 // gone keeps what was last seen of an object that is deleted.
 func (e *Executor) gone(object any) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	switch o := object.(type) {
 	case *corev1.ConfigMap:
-		uid := penstock.UID(o.Labels[attemptLabel])
-		delete(e.ends, uid)
-		if e.forgotten[o.UID] {
-			delete(e.forgotten, o.UID)
-			return
-		}
-		if a, err := readRecord(o); err == nil && a.mark(startedMark) != "" {
-			e.vanished[uid] = a
-		}
+		e.recordGone(o)
 	case *corev1.Pod:
-		delete(e.stops, o.UID)
-		delete(e.bound, o.UID)
-		uid, rank, ok := rankOf(o)
-		if !ok {
-			return
-		}
-		if e.ends[uid] == nil {
-			e.ends[uid] = map[int]string{}
-		}
-		e.ends[uid][rank] = lastSeen(o)
+		e.podGone(o)
 	}
+}
+
+// recordGone tells a record that was forgotten, here or by another replica, from
+// one that somebody else deleted: nothing is forgotten while it runs.
+func (e *Executor) recordGone(object *corev1.ConfigMap) {
+	uid := penstock.UID(object.Labels[attemptLabel])
+	a, err := readRecord(object)
+	running := err == nil && a.mark(startedMark) != "" && e.picture(a).runs()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.ends, uid)
+	delete(e.waits, uid)
+	if running && !e.forgotten[object.UID] {
+		e.vanished[uid] = a
+	}
+	delete(e.forgotten, object.UID)
+}
+
+func (e *Executor) podGone(pod *corev1.Pod) {
+	uid, rank, ok := rankOf(pod)
+	known := len(indexed[*corev1.ConfigMap](e.mirrors.records, byAttempt, string(uid))) > 0
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.stops, pod.UID)
+	delete(e.bound, pod.UID)
+	if !ok || !known && e.vanished[uid] == nil {
+		return // of an attempt that is forgotten
+	}
+	if e.ends[uid] == nil {
+		e.ends[uid] = map[int]string{}
+	}
+	e.ends[uid][rank] = lastSeen(pod)
 }
 
 // firstLabel is the rank of the first task of a pod's set.

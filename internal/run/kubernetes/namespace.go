@@ -7,9 +7,13 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,29 +48,85 @@ func (e *Executor) ensure(ctx context.Context, project string, server v1.Contact
 	_, err := call(ctx, "make namespace "+name, func(ctx context.Context) (*corev1.Namespace, error) {
 		return e.client.CoreV1().Namespaces().Create(ctx, space, metav1.CreateOptions{})
 	})
-	if err != nil && penstock.CodeOf(err) != penstock.Exists {
+	if ignore(err, penstock.Exists) != nil {
 		return err
 	}
-	_, err = call(ctx, "bound namespace "+name, func(ctx context.Context) (*corev1.ResourceQuota, error) {
-		return e.client.CoreV1().ResourceQuotas(name).Create(ctx, quota(meta), metav1.CreateOptions{})
-	})
-	if err != nil && penstock.CodeOf(err) != penstock.Exists {
+	if err := e.bindSelf(ctx, meta); err != nil {
 		return err
 	}
-	policy, err := json.Marshal(e.policy(meta, server))
-	if err != nil {
-		return fmt.Errorf("encode network policy: %w", err)
-	}
-	if _, err := call(ctx, "close the network of namespace "+name, func(ctx context.Context) (*networkingv1.NetworkPolicy, error) {
-		yes := true
-		return e.client.NetworkingV1().NetworkPolicies(name).Patch(ctx, meta.Name, types.ApplyPatchType, policy, metav1.PatchOptions{FieldManager: fieldManager, Force: &yes})
-	}); err != nil {
+	if err := e.closeOff(ctx, meta, server); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ensured[name] = true
 	return nil
+}
+
+// projectRole is the ClusterRole with what this package does in the namespace of
+// a project, see deploy/kubernetes.
+const projectRole = "penstock-project"
+
+// bindSelf gives a server that runs as a service account its rights in a
+// namespace. One that has them otherwise may not bind, and needs not.
+func (e *Executor) bindSelf(ctx context.Context, meta metav1.ObjectMeta) error {
+	self, err := call(ctx, "ask who this server is", func(ctx context.Context) (*authenticationv1.SelfSubjectReview, error) {
+		return e.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	})
+	if err != nil {
+		return err
+	}
+	account, ok := strings.CutPrefix(self.Status.UserInfo.Username, "system:serviceaccount:")
+	home, account, _ := strings.Cut(account, ":")
+	if !ok {
+		return nil
+	}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: projectRole},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: home, Name: account}},
+	}
+	_, err = call(ctx, "take the rights in namespace "+meta.Namespace, func(ctx context.Context) (*rbacv1.RoleBinding, error) {
+		return e.client.RbacV1().RoleBindings(meta.Namespace).Create(ctx, binding, metav1.CreateOptions{})
+	})
+	if penstock.CodeOf(err) == penstock.Denied {
+		e.Log.Info("the server can't bind itself in a project's namespace", "namespace", meta.Namespace, "error", err)
+		return nil
+	}
+	return ignore(err, penstock.Exists)
+}
+
+const (
+	// rightsTime is how long the API server may take to heed a new binding.
+	rightsTime  = 5 * time.Second
+	rightsPause = 100 * time.Millisecond
+)
+
+// closeOff bounds a namespace and closes its network. What was just allowed may
+// still be refused for a moment.
+func (e *Executor) closeOff(ctx context.Context, meta metav1.ObjectMeta, server v1.Contact) error {
+	policy, err := json.Marshal(e.policy(meta, server))
+	if err != nil {
+		return fmt.Errorf("encode network policy: %w", err)
+	}
+	for deadline := time.After(rightsTime); ; {
+		_, err := call(ctx, "bound namespace "+meta.Namespace, func(ctx context.Context) (*corev1.ResourceQuota, error) {
+			return e.client.CoreV1().ResourceQuotas(meta.Namespace).Create(ctx, quota(meta), metav1.CreateOptions{})
+		})
+		if err = ignore(err, penstock.Exists); err == nil {
+			_, err = call(ctx, "close the network of namespace "+meta.Namespace, func(ctx context.Context) (*networkingv1.NetworkPolicy, error) {
+				yes := true
+				return e.client.NetworkingV1().NetworkPolicies(meta.Namespace).Patch(ctx, meta.Name, types.ApplyPatchType, policy, metav1.PatchOptions{FieldManager: fieldManager, Force: &yes})
+			})
+		}
+		if penstock.CodeOf(err) != penstock.Denied {
+			return err
+		}
+		select {
+		case <-deadline:
+			return err
+		case <-time.After(rightsPause):
+		}
+	}
 }
 
 // security adds the Pod Security Standard that the namespace holds its pods to.

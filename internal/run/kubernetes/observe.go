@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,8 +27,11 @@ func (e *Executor) Observe(ctx context.Context) ([]run.Observation, error) {
 			return nil, context.Cause(ctx)
 		}
 		s := e.sight(a)
-		if s.tend {
+		switch {
+		case s.tend:
 			e.queue.Add(a.Attempt)
+		case s.slow:
+			e.queue.AddAfter(a.Attempt, podTime)
 		}
 		out = append(out, s.tasks...)
 	}
@@ -68,7 +72,11 @@ func (e *Executor) isForgotten(object *corev1.ConfigMap) bool {
 type sight struct {
 	tasks []run.Observation
 	tend  bool // a worker has something to do
+	slow  bool // a worker has something to find out, if this lasts
 }
+
+// podTime is what the cluster may take to make a pod before it is asked why.
+const podTime = 5 * time.Second
 
 // picture is what the cluster has of an attempt.
 type picture struct {
@@ -77,6 +85,7 @@ type picture struct {
 	pods map[int]*corev1.Pod     // by rank; of several the one that lives
 	ends map[int]string          // what was last seen of pods that are gone
 	site bool                    // the site's scheduler places
+	wait string                  // why the cluster makes no pods, if that is known
 }
 
 func (e *Executor) picture(a *attempt) picture {
@@ -97,6 +106,7 @@ func (e *Executor) picture(a *attempt) picture {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	p.wait = e.waits[a.Attempt]
 	for rank, end := range e.ends[a.Attempt] {
 		p.ends[rank] = end
 	}
@@ -105,7 +115,7 @@ func (e *Executor) picture(a *attempt) picture {
 
 func (e *Executor) sight(a *attempt) sight {
 	p := e.picture(a)
-	s := sight{tend: p.restless()}
+	s := sight{tend: p.restless(), slow: p.short() != nil}
 	for rank := range a.world() {
 		o := p.task(rank)
 		o.Attempt, o.Rank = a.Attempt, rank
@@ -156,7 +166,37 @@ func (p picture) podless(job *batchv1.Job, rank, index int) run.Observation {
 	case job.Status.Failed > 0 || failing(job):
 		return run.Observation{State: run.Running, Detail: end + "; its Job ends"}
 	}
-	return run.Observation{State: run.Pending, Detail: fmt.Sprintf("it waits for its pod: the cluster has made %d of %d", len(p.pods), p.world())}
+	detail := fmt.Sprintf("it waits for its pod: the cluster has made %d of %d", len(p.pods), p.world())
+	if p.wait != "" {
+		detail += "; " + p.wait
+	}
+	return run.Observation{State: run.Pending, Detail: detail}
+}
+
+// runs: something of the attempt has not ended yet.
+func (p picture) runs() bool {
+	for _, job := range p.jobs {
+		if ended(job) == nil {
+			return true
+		}
+	}
+	return slices.ContainsFunc(sorted(p.pods), func(pod *corev1.Pod) bool { return !over(pod) })
+}
+
+// short is a Job that has still to make a pod, or nil.
+func (p picture) short() *batchv1.Job {
+	for set, s := range p.Sets {
+		job := p.jobs[p.job(set)]
+		if job == nil || suspended(job) || ended(job) != nil || failing(job) || job.Status.Failed > 0 {
+			continue
+		}
+		for rank := s.First; rank < s.First+s.Count; rank++ {
+			if p.pods[rank] == nil && !completed(job.Status.CompletedIndexes, rank-s.First) {
+				return job
+			}
+		}
+	}
+	return nil
 }
 
 // queued: the Job waits, as it was made, for its site's queue to let it go.

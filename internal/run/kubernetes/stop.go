@@ -160,6 +160,7 @@ func (e *Executor) remove(ctx context.Context, a *attempt) error {
 	}
 	delete(e.vanished, a.Attempt)
 	delete(e.ends, a.Attempt)
+	delete(e.waits, a.Attempt)
 	return nil
 }
 

@@ -40,6 +40,9 @@ func (e *Executor) tend(ctx context.Context, uid penstock.UID) error {
 		return err
 	}
 	p := e.picture(a)
+	if job := p.short(); !p.restless() && job != nil {
+		return e.askWhy(ctx, a, job)
+	}
 	if !p.restless() {
 		return nil
 	}
@@ -85,6 +88,23 @@ func (e *Executor) mirrored(uid penstock.UID) (*attempt, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.vanished[uid], nil
+}
+
+// askWhy finds out why a Job's pods aren't made: a quota is used up, a policy
+// refuses them, a class doesn't exist. Only an event tells that.
+func (e *Executor) askWhy(ctx context.Context, a *attempt, job *batchv1.Job) error {
+	events, err := call(ctx, "ask why job "+job.Name+" has no pods", func(ctx context.Context) (*corev1.EventList, error) {
+		return e.client.CoreV1().Events(job.Namespace).List(ctx, metav1.ListOptions{
+			FieldSelector: "reason=FailedCreate,involvedObject.kind=Job,involvedObject.uid=" + string(job.UID), Limit: 10,
+		})
+	})
+	if err != nil || len(events.Items) == 0 {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.waits[a.Attempt] = events.Items[len(events.Items)-1].Message
+	return nil
 }
 
 // miss asks for the Jobs that the mirror lacks. One that isn't there although

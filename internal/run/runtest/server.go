@@ -68,6 +68,15 @@ func (s *Server) Contact() v1.Contact {
 	return v1.Contact{AddressFile: s.address, Token: s.token}
 }
 
+// URL is where the server listens now.
+func (s *Server) URL() string {
+	text, err := os.ReadFile(s.address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
 // Up lets the server listen, on a port that it didn't have before.
 func (s *Server) Up() {
 	mux := http.NewServeMux()
