@@ -17,10 +17,12 @@ import (
 // Labels of nodes begin with it.
 const labelPrefix = "slurm/"
 
-// fleet is what the last discovery found of the devices' names.
+// fleet is what the last discovery found that submissions must know.
 type fleet struct {
 	mu   sync.Mutex
-	gres map[penstock.Resource]string // such as gpu:H100 for h100
+	gres map[penstock.Resource]string // such as gpu:H100 for h100; nil before the first discovery
+	// cores says that a CPU of ours is a whole core, of several threads.
+	cores bool
 }
 
 // Nodes implements run.Executor: the nodes of the partition, through scontrol.
@@ -59,7 +61,7 @@ func (e *Executor) Nodes(ctx context.Context) ([]v1.Node, error) {
 	}
 	cores := allocatesCores(texts[2])
 	reserved := slices.ContainsFunc(e.options.Arguments, func(a string) bool { return strings.HasPrefix(a, "--reservation") })
-	e.fleet.learn(machines)
+	e.fleet.learn(machines, cores)
 	var nodes []v1.Node
 	for _, m := range machines {
 		if !slices.Contains(m.partitions, partition.name) {
@@ -72,12 +74,13 @@ func (e *Executor) Nodes(ctx context.Context) ([]v1.Node, error) {
 	return nodes, nil
 }
 
-// learn keeps how the cluster names the devices.
-func (f *fleet) learn(machines []machine) {
+// learn keeps how the cluster names the devices, and what a CPU is.
+func (f *fleet) learn(machines []machine, cores bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.gres = map[penstock.Resource]string{}
+	f.gres, f.cores = map[penstock.Resource]string{}, false
 	for _, m := range machines {
+		f.cores = f.cores || cores && m.threads > 1
 		for _, g := range m.gres {
 			f.gres[g.resource()] = g.name
 		}
@@ -97,7 +100,7 @@ func (e *Executor) gresNames(ctx context.Context, orders []v1.Order) (map[pensto
 		return ""
 	}
 	known := e.fleet.known()
-	if missing(known) == "" {
+	if known != nil && missing(known) == "" {
 		return known, nil
 	}
 	if _, err := e.Nodes(ctx); err != nil {
@@ -117,6 +120,13 @@ func (f *fleet) known() map[penstock.Resource]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.gres)
+}
+
+// wholeCores reports whether a CPU of ours is a core of several threads.
+func (f *fleet) wholeCores() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cores
 }
 
 // holding is what our jobs hold of a node, and which devices they were given by

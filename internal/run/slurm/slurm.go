@@ -18,6 +18,8 @@
 // carries the attempt's UID in its comment, by which it is found again; the
 // first job of an attempt to start elects itself, and any other does nothing;
 // and the server gives each rank's order to one agent only.
+//
+// Where Slurm gives out cores and not threads, a CPU of ours is a core.
 package slurm
 
 import (

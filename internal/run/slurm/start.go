@@ -261,6 +261,10 @@ func (e *Executor) shared(o v1.Order) []string {
 		}
 	}
 	slices.Sort(args[8:])
+	if e.fleet.wholeCores() {
+		// Slurm counts threads otherwise, and rounds up to cores.
+		args = append(args, "--threads-per-core=1")
+	}
 	if limit := time.Duration(o.Deadline); limit > 0 {
 		args = append(args, timeLimit(limit, time.Duration(o.Grace))...)
 	}
@@ -288,24 +292,32 @@ func jobName(o v1.Order) string {
 // follows.
 const commentPrefix = "penstock attempt="
 
-// comment has our labels, and the UID by which a job is found again.
+// comment has our labels as NAME=VALUE, and before them the UID by which a job
+// is found again.
 func comment(o v1.Order) string {
-	parts := []string{"project=" + o.Project, "job=" + o.Job, "number=" + strconv.Itoa(o.Number)}
+	text := commentPrefix + string(o.Attempt)
+	add := func(name, value string) {
+		if more := " " + plain(name, 80) + "=" + plain(value, 80); len(text)+len(more) <= maxComment {
+			text += more
+		}
+	}
+	add("project", o.Project)
+	add("job", o.Job)
+	add("number", strconv.Itoa(o.Number))
 	for _, name := range slices.Sorted(maps.Keys(o.Labels)) {
-		parts = append(parts, name+"="+o.Labels[name])
+		add(name, o.Labels[name])
 	}
-	for i, p := range parts {
-		parts[i] = plain(p, 160)
-	}
-	return commentPrefix + string(o.Attempt) + " " + plain(strings.Join(parts, " "), 800)
+	return text
 }
+
+// maxComment bounds a comment: Slurm's accounting has 1024 bytes for it.
+const maxComment = 1000
 
 // plain keeps what needs no quoting in any of Slurm's outputs, and at most so
 // many bytes.
 func plain(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._-/=@+ ", r):
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/@+", r) {
 			return r
 		}
 		return '_'

@@ -207,17 +207,19 @@ func TestASubmissionThatComesAfterTheAttemptWasForgottenRunsNothing(t *testing.T
 }
 
 func TestAJobThatSlurmRefusesLeavesNothingAndSaysWhy(t *testing.T) {
-	c := slurmtest.Shared(t)
-	for name, o := range map[string]slurm.Options{
-		"invalid partition": {Partition: "nowhere"},
-		"invalid node":      {},
+	for name, c := range map[string]struct {
+		words, node string
+		options     slurm.Options
+	}{
+		"Feature":   {"invalid feature specification", "n1", slurm.Options{Arguments: []string{"--constraint=gold"}}},
+		"Node":      {"invalid node name", "elsewhere", slurm.Options{}},
+		"Partition": {`no partition "nowhere"`, "n1", slurm.Options{Partition: "nowhere"}},
 	} {
-		t.Run(strings.ReplaceAll(name, " ", ""), func(t *testing.T) {
-			w := begin(t, c, o)
-			orders := w.gang("true", penstock.Resources{penstock.CPU: 1000}, map[bool]string{true: "n1", false: "elsewhere"}[o.Partition != ""])
-			err := w.Start(t.Context(), orders)
-			if penstock.CodeOf(err) != penstock.Invalid || !strings.Contains(strings.ToLower(penstock.Public(err)), name) {
-				t.Errorf("start gives %v, want Slurm's own words: %s", err, name)
+		t.Run(name, func(t *testing.T) {
+			w := begin(t, slurmtest.Shared(t), c.options)
+			err := w.Start(t.Context(), w.gang("true", penstock.Resources{penstock.CPU: 1000}, c.node))
+			if penstock.CodeOf(err) != penstock.Invalid || !strings.Contains(strings.ToLower(penstock.Public(err)), c.words) {
+				t.Errorf("start gives %v, want %s", err, c.words)
 			}
 			if _, err := os.Stat(filepath.Join(w.options.Dir, string(w.attempt))); !os.IsNotExist(err) {
 				t.Errorf("its folder is left (%v)", err)
