@@ -81,7 +81,7 @@ var (
 		"internal/meter/...", "internal/watch", "internal/registry/scan",
 	}
 	adapters = []string{
-		"internal/store/sqlite/...", "internal/store/postgres/...", "internal/run/local/...", "internal/run/kubernetes/...", "internal/blob/fs/...", "internal/blob/s3/...", "internal/httpapi/...", "internal/webui/...", "internal/cli/...",
+		"internal/store/sqlite/...", "internal/store/postgres/...", "internal/run/local/...", "internal/run/slurm/...", "internal/run/kubernetes/...", "internal/blob/fs/...", "internal/blob/s3/...", "internal/httpapi/...", "internal/webui/...", "internal/cli/...",
 	}
 	anything = []string{"*"}
 	io       = []string{"os/...", "net/...", "database/sql/...", "syscall/...", "log/...", "golang.org/x/sys/..."}
