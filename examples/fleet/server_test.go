@@ -38,6 +38,8 @@ const (
 	starts = 5
 	// ready is what a server has to come up.
 	ready = time.Minute
+	// patience bounds the wait for any one thing.
+	patience = 90 * time.Second
 )
 
 // server is a 'penstock serve' on PostgreSQL and S3, behind TLS, which ends with
@@ -59,6 +61,9 @@ type server struct {
 func startServer(t *testing.T, project, host, executors string) *server {
 	t.Helper()
 	s := &server{t: t, home: t.TempDir(), project: project, bucket: s3test.Start(t), database: pgtest.Shared(t).Database(t)}
+	if err := os.Mkdir(s.at("key"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	roots := s.certify(host)
 	for range starts {
 		s.configure(host, executors)
@@ -138,6 +143,7 @@ func (s *server) configure(host, executors string) {
 	}
 	s.url = "https://" + address
 	s.write("penstock.yaml", fmt.Appendf(nil, `data_dir: %[1]s/data
+secret_dir: %[1]s/key
 listen: %[2]s
 advertise: https://%[2]s
 tls: {cert: %[1]s/cert.pem, key: %[1]s/key.pem, ca: %[1]s/ca.pem}
@@ -254,6 +260,8 @@ func (s *server) do(ctx context.Context, args ...string) string {
 func (s *server) until(ctx context.Context, what string, ask func() (bool, error)) {
 	s.t.Helper()
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
 		yes, err := ask()
 		switch {

@@ -22,6 +22,7 @@ func TestTheGangTrainsOnSlurmIsPreemptedAndResumes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), slurmTime)
 	defer cancel()
 	s := startServer(t, "hall", "127.0.0.1", fmt.Sprintf("  hall:\n    slurm: {dir: %s, conf: %s, partition: gpu}\n", filepath.Join(cluster.Dir, "shared"), cluster.Conf))
+	s.discover(ctx, "slurm-pool.yaml")
 	s.do(ctx, "apply", "-f", "slurm.yaml")
 	s.do(ctx, "wait", "dataset/go", "--timeout", "3m")
 	s.running(ctx, "train", 1)
@@ -33,7 +34,7 @@ func TestTheGangTrainsOnSlurmIsPreemptedAndResumes(t *testing.T) {
 	t.Logf("step %d was committed while slurmctld was away", during)
 	cluster.Up(t)
 
-	preemptor := s.preempt(ctx, cluster, during)
+	preemptor := s.preempt(ctx, cluster)
 	cluster.Run(t, "scancel", preemptor)
 	s.running(ctx, "train", 2)
 	s.do(ctx, "wait", "job/train", "--timeout", "5m")
@@ -46,33 +47,40 @@ func TestTheGangTrainsOnSlurmIsPreemptedAndResumes(t *testing.T) {
 		}
 	}
 	s.checkCancelled(ctx, cluster)
-	s.remove(ctx, "slurm.yaml")
+	s.remove(ctx, "slurm.yaml", "slurm-pool.yaml")
 	if left := cluster.Run(t, "squeue", "--noheader"); left != "" {
 		t.Errorf("Slurm still has:\n%s", left)
 	}
 }
 
 // preempt takes all nodes by more important work, sees that the gang ends and
-// waits for them, and gives the job that has them.
-func (s *server) preempt(ctx context.Context, cluster *slurmtest.Cluster, committed int64) (job string) {
+// waits for them, and gives Slurm's id of the job that has them.
+func (s *server) preempt(ctx context.Context, cluster *slurmtest.Cluster) (id string) {
 	s.t.Helper()
-	job = cluster.Run(s.t, "sbatch", "--parsable", "--partition=high", fmt.Sprintf("--nodes=%d", slurmtest.Nodes), "--ntasks-per-node=1",
+	id = cluster.Run(s.t, "sbatch", "--parsable", "--partition=high", fmt.Sprintf("--nodes=%d", slurmtest.Nodes), "--ntasks-per-node=1",
 		"--cpus-per-task=8", "--chdir=/tmp", "--output=/dev/null", "--wrap=srun sleep 3600")
 	s.lost(ctx, "train", 1)
 	s.until(ctx, "the preempting job has all nodes", func() (bool, error) {
-		return cluster.Run(s.t, "squeue", "--noheader", "--format=%T", "--jobs="+job) == "RUNNING", nil
+		return cluster.Run(s.t, "squeue", "--noheader", "--format=%T", "--jobs="+id) == "RUNNING", nil
 	})
-	said := ""
-	s.until(ctx, "it is told who holds the nodes", func() (bool, error) {
-		said = s.do(ctx, "explain", "train")
-		return strings.Contains(said, "WHY"), nil
+	// Whoever learned first that the nodes are taken tells what it waits for: the
+	// planner, or Slurm, to which the next attempt was given already.
+	s.until(ctx, "it is told what the gang waits for", func() (bool, error) {
+		train := job(ctx, s, "train")
+		why := penstock.Join(train.Status.Reasons)
+		if train.Metadata.Phase == penstock.PhaseStarting && train.Status.Attempt == 2 {
+			why = attempt(ctx, s, "train", 2).Status.Tasks[0].Message
+		}
+		if why != "" {
+			s.t.Logf("train is %s: %s", train.Metadata.Phase, why)
+		}
+		return why != "", nil
 	})
-	s.t.Logf("penstock explain train, with step %d committed:\n%s", committed, said)
-	return job
+	return id
 }
 
-// checkCancelled lets somebody cancel a job behind our back: it starts again, for
-// nobody has told Penstock that it isn't wanted.
+// checkCancelled lets somebody cancel a job of Slurm's behind our back: it starts
+// again, for nobody has told Penstock that it isn't wanted.
 func (s *server) checkCancelled(ctx context.Context, cluster *slurmtest.Cluster) {
 	s.t.Helper()
 	s.write("idle.yaml", fmt.Appendf(nil, `apiVersion: penstock/v1
@@ -81,6 +89,7 @@ metadata: {project: %[1]s, name: idle}
 spec:
   pool: %[1]s
   tasks: [{name: main, command: [/bin/sleep, "3600"], resources: {cpu: 1, memory: 256Mi}}]
+  retries: {max: 1}
   grace: 2s
 `, s.project))
 	s.do(ctx, "apply", "-f", s.at("idle.yaml"))
@@ -96,8 +105,8 @@ spec:
 	if !cancelled {
 		s.t.Fatalf("no job of Slurm's has the comment %s", uid)
 	}
-	s.lost(ctx, "idle", 1)
 	s.running(ctx, "idle", 2)
+	s.t.Logf("attempt 1 of idle: %s", penstock.Join(attempt(ctx, s, "idle", 1).Status.Reasons))
 	s.do(ctx, "stop", "idle")
 	s.do(ctx, "wait", "job/idle", "--for", string(penstock.PhaseStopped), "--timeout", "1m")
 }

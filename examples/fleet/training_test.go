@@ -219,13 +219,21 @@ spec:
 	s.do(ctx, "delete", "job/big")
 }
 
-// remove deletes all that a manifest declares, and waits until it is gone.
-func (s *server) remove(ctx context.Context, manifest string) {
+// discover does the operator's part: the pool, which has the project's name.
+func (s *server) discover(ctx context.Context, manifest string) {
 	s.t.Helper()
-	s.do(ctx, "delete", "-f", manifest)
-	var left []penstock.Ref
-	s.until(ctx, "nothing of "+manifest+" is left", func() (bool, error) {
-		left = nil
+	s.do(ctx, "apply", "-f", manifest)
+	s.do(ctx, "wait", "pool/"+s.project, "--timeout", "1m")
+}
+
+// remove deletes all that manifests declare, and waits until it is gone.
+func (s *server) remove(ctx context.Context, manifests ...string) {
+	s.t.Helper()
+	for _, manifest := range manifests {
+		s.do(ctx, "delete", "-f", manifest)
+	}
+	s.until(ctx, "nothing is left", func() (bool, error) {
+		left := 0
 		for _, kind := range penstock.Kinds() {
 			objects, _, err := s.api.List(ctx, kind, client.ListOptions{})
 			if err != nil {
@@ -235,9 +243,9 @@ func (s *server) remove(ctx context.Context, manifest string) {
 				if kind == penstock.KindProject && o.Metadata.Name != s.project {
 					continue
 				}
-				left = append(left, o.Ref())
+				left++
 			}
 		}
-		return len(left) == 0, nil
+		return left == 0, nil
 	})
 }
