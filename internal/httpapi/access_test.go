@@ -16,7 +16,7 @@ import (
 
 // streams are the routes that OpenAPI doesn't describe, as "METHOD path".
 var streams = []string{
-	"GET /v1/watch", "GET /v1/jobs/{project}/{name}/logs", "HEAD /v1/blobs/{digest}", "PUT /v1/blobs/{digest}",
+	"GET /v1/watch", "GET /v1/jobs/{project}/{name}/logs", "GET /v1/jobs/{project}/{name}/exec", "GET /v1/jobs/{project}/{name}/forward", "HEAD /v1/blobs/{digest}", "PUT /v1/blobs/{digest}",
 	"POST /v1/agent/reports", "GET /v1/agent/orders/{rank}", "GET /v1/agent/blobs/{digest}", "HEAD /v1/agent/blobs/{digest}", "PUT /v1/agent/blobs/{digest}",
 	"GET /openapi.json", "GET /openapi.yaml",
 }

@@ -99,8 +99,12 @@ func (s *Server) effective(ctx context.Context, p auth.Principal) (penstock.Role
 type noteKey struct{}
 
 // note is what a handler adds to the audit entry of its call: what the path
-// doesn't name, such as the objects of a set.
-type note struct{ text string }
+// doesn't name, such as the objects of a set. One whose handler wrote entries of
+// its own is written: it gets no other.
+type note struct {
+	text    string
+	written bool
+}
 
 func remark(ctx context.Context, text string) {
 	if n, ok := ctx.Value(noteKey{}).(*note); ok {
@@ -118,7 +122,7 @@ func (s *Server) audit(next http.Handler) http.Handler {
 			return
 		}
 		if reads(r) {
-			s.journal.Read(w, r, next, func(status int) (store.AuditEntry, bool) { return entryOf(r, status), true })
+			s.journal.Read(w, r, next, func(status int) (store.AuditEntry, bool) { return entryOf(r, status), !written(r) })
 			return
 		}
 		held := &heldWriter{header: http.Header{}, status: http.StatusOK}
@@ -129,6 +133,24 @@ func (s *Server) audit(next http.Handler) http.Handler {
 		}
 		held.send(w)
 	})
+}
+
+func written(r *http.Request) bool {
+	n, ok := r.Context().Value(noteKey{}).(*note)
+	return ok && n.written
+}
+
+// write makes an entry about a call durable that goes on, or has ended.
+func (s *Server) write(r *http.Request, status int, text string) error {
+	e := entryOf(r, status)
+	e.Detail = bounded(e.Detail + " " + text)
+	if err := s.journal.Now(e); err != nil {
+		return fmt.Errorf("write audit entry: %w", err)
+	}
+	if n, ok := r.Context().Value(noteKey{}).(*note); ok {
+		n.written = true
+	}
+	return nil
 }
 
 func entryOf(r *http.Request, status int) store.AuditEntry {

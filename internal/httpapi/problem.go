@@ -54,12 +54,18 @@ type numbered struct {
 
 func (n *numbered) Error() string { return n.id + ": " + n.err.Error() }
 
-// refuse answers a plain handler's error.
-func (s *Server) refuse(w http.ResponseWriter, err error) {
+// failure is an error on its way out, logged if it is a fault of our own.
+func (s *Server) failure(err error) *failure {
 	var f *failure
 	if !errors.As(err, &f) {
 		errors.As(s.fail(err), &f)
 	}
+	return f
+}
+
+// refuse answers a plain handler's error.
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	f := s.failure(err)
 	w.Header().Set("Content-Type", "application/problem+json")
 	if f.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="penstock"`)

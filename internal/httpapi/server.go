@@ -40,8 +40,8 @@ type Control interface {
 	Cost(ctx context.Context, window meter.Window) (meter.Report, error)
 }
 
-// Options are what a Server works with; all but Currency, MaxBody and
-// MaxObjects are required.
+// Options are what a Server works with; all but Currency, MaxBody, MaxObjects
+// and EnterIdle are required.
 type Options struct {
 	Store     store.Store
 	Blobs     blob.Store
@@ -54,6 +54,9 @@ type Options struct {
 	// objects of one apply or delete. Defaults 8 MiB and 1000.
 	MaxBody    int64
 	MaxObjects int
+	// EnterIdle is how long a connection into a task may go without a byte.
+	// Default 1 hour.
+	EnterIdle time.Duration
 }
 
 // Limits of what a caller may send, in bytes and in number.
@@ -70,11 +73,13 @@ type Server struct {
 	Options
 	verifier *auth.Verifier
 	journal  *audit.Journal
+	visits   *visits
 	api      huma.API
 	mux      *http.ServeMux
 }
 
-// New makes the API. Close it to write the last audit entries.
+// New makes the API. Close it to end connections into tasks and to write the
+// last audit entries.
 func New(o Options) *Server {
 	if o.MaxBody <= 0 {
 		o.MaxBody = 8 << 20
@@ -82,15 +87,21 @@ func New(o Options) *Server {
 	if o.MaxObjects <= 0 {
 		o.MaxObjects = 1000
 	}
-	s := &Server{Options: o, verifier: auth.NewVerifier(o.Store), journal: audit.NewJournal(o.Store, o.Log), mux: http.NewServeMux()}
+	if o.EnterIdle <= 0 {
+		o.EnterIdle = time.Hour
+	}
+	s := &Server{Options: o, visits: newVisits(), verifier: auth.NewVerifier(o.Store), journal: audit.NewJournal(o.Store, o.Log), mux: http.NewServeMux()}
 	s.api = humago.New(s.mux, apiConfig(o.Version))
 	s.api.UseMiddleware(func(c huma.Context, next func(huma.Context)) { next(ourStatus{c}) })
 	s.routes()
 	return s
 }
 
-// Close writes what is left of the audit log.
-func (s *Server) Close() { s.journal.Close() }
+// Close ends connections into tasks and writes what is left of the audit log.
+func (s *Server) Close() {
+	s.visits.close()
+	s.journal.Close()
+}
 
 // Handler serves the API below the prefix /api.
 func (s *Server) Handler() http.Handler {

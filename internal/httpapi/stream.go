@@ -23,6 +23,8 @@ import (
 func (s *Server) streamRoutes() {
 	s.mux.HandleFunc("GET /v1/watch", s.watch)
 	s.mux.HandleFunc("GET /v1/jobs/{project}/{name}/logs", s.logs)
+	s.mux.HandleFunc("GET /v1/jobs/{project}/{name}/exec", s.exec)
+	s.mux.HandleFunc("GET /v1/jobs/{project}/{name}/forward", s.forward)
 	s.mux.HandleFunc("HEAD /v1/blobs/{digest}", s.headBlob)
 	s.mux.HandleFunc("PUT /v1/blobs/{digest}", s.putBlob)
 	s.mux.HandleFunc("POST /v1/agent/reports", s.reports)
@@ -151,24 +153,18 @@ func writeChange(w io.Writer, c v1.Change) error {
 
 // logs streams what one task wrote, as plain text.
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
-	ref := penstock.Ref{Kind: penstock.KindJob, Project: r.PathValue("project"), Name: r.PathValue("name")}
 	q := r.URL.Query()
-	attempt, rank, tail, err := logQuery(q.Get("attempt"), q.Get("rank"), q.Get("tail"))
-	if err == nil {
-		err = s.allow(r.Context(), auth.Get, ref)
-	}
 	var a v1.Attempt
+	var rank int
+	tail, err := number("tail", q.Get("tail"))
 	if err == nil {
-		a, err = s.attemptOf(r.Context(), ref, attempt)
-	}
-	if n := len(a.Spec.Tasks); err == nil && rank >= n {
-		err = &penstock.Error{Code: penstock.NotFound, Where: ref.String(), Msg: fmt.Sprintf("there is no rank %d in a gang of %d", rank, n), Hint: "ranks count from 0"}
+		a, rank, err = s.taskOf(r, auth.Get)
 	}
 	if err != nil {
 		s.refuse(w, err)
 		return
 	}
-	executor, err := s.executorOf(r, a)
+	_, executor, err := s.executorOf(r, a)
 	if err != nil {
 		s.refuse(w, err)
 		return
@@ -184,41 +180,64 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	copyFlushing(w, from)
 }
 
-func logQuery(attempt, rank, tail string) (a, r, t int, err error) {
-	for _, field := range []struct {
-		name, text string
-		to         *int
-	}{{"attempt", attempt, &a}, {"rank", rank, &r}, {"tail", tail, &t}} {
-		if field.text == "" {
-			continue
-		}
-		n, err := strconv.Atoi(field.text)
-		if err != nil || n < 0 {
-			return 0, 0, 0, invalid(field.name, "", "%.40q is not a number from 0 on", field.text)
-		}
-		*field.to = n
+// taskOf finds the task that a call names with ?attempt= and ?rank=, for who may
+// do verb with its job.
+func (s *Server) taskOf(r *http.Request, verb auth.Verb) (v1.Attempt, int, error) {
+	var a v1.Attempt
+	ref, q := jobOf(r), r.URL.Query()
+	attempt, err := number("attempt", q.Get("attempt"))
+	var rank int
+	if err == nil {
+		rank, err = number("rank", q.Get("rank"))
 	}
-	return a, r, t, nil
+	if err == nil {
+		err = s.allow(r.Context(), verb, ref)
+	}
+	if err == nil {
+		a, err = s.attemptOf(r.Context(), ref, attempt)
+	}
+	if n := len(a.Spec.Tasks); err == nil && rank >= n {
+		err = &penstock.Error{Code: penstock.NotFound, Where: ref.String(), Msg: fmt.Sprintf("there is no rank %d in a gang of %d", rank, n), Hint: "ranks count from 0"}
+	}
+	return a, rank, err
 }
 
-func (s *Server) executorOf(r *http.Request, a v1.Attempt) (run.Executor, error) {
+// jobOf is the job that a call's path names.
+func jobOf(r *http.Request) penstock.Ref {
+	return penstock.Ref{Kind: penstock.KindJob, Project: r.PathValue("project"), Name: r.PathValue("name")}
+}
+
+// number reads one of a query; none is 0.
+func number(name, text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, invalid(name, "", "%.40q is not a number from 0 on", text)
+	}
+	return n, nil
+}
+
+// executorOf is the executor that an attempt runs on, and its name.
+func (s *Server) executorOf(r *http.Request, a v1.Attempt) (string, run.Executor, error) {
 	var pool v1.Object
 	err := s.Store.View(r.Context(), func(tx store.Tx) (err error) {
 		pool, err = tx.Get(penstock.Ref{Kind: penstock.KindPool, Name: a.Spec.Pool})
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	typed, err := v1.As[v1.PoolSpec, v1.PoolStatus](pool)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	executor, ok := s.Executors[typed.Spec.Executor]
 	if !ok {
-		return nil, &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", typed.Spec.Executor)}
+		return "", nil, &penstock.Error{Code: penstock.Unsupported, Msg: fmt.Sprintf("this server has no executor %q", typed.Spec.Executor)}
 	}
-	return executor, nil
+	return typed.Spec.Executor, executor, nil
 }
 
 // copyFlushing passes on what comes as soon as it comes.

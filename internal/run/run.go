@@ -87,7 +87,8 @@ type Entrant interface {
 	Exec(ctx context.Context, attempt penstock.UID, rank int, command []string, s Streams) error
 
 	// Dial connects to a TCP port of the task, as if from where it runs. The
-	// caller closes; the end of ctx does, too.
+	// caller closes; the end of ctx does, too. What it gives may have a method
+	// CloseWrite() error, which ends the direction to the task alone.
 	Dial(ctx context.Context, attempt penstock.UID, rank, port int) (io.ReadWriteCloser, error)
 }
 
