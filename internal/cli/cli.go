@@ -73,7 +73,7 @@ EXIT STATUS
 		return &penstock.Error{Code: penstock.Invalid, Msg: err.Error(), Hint: "'" + c.CommandPath() + " --help' shows the flags"}
 	})
 	group(root, "work", "Declare and watch work:", s.applyCommand(), s.planCommand(), s.deleteCommand(), s.getCommand(), s.editCommand(),
-		s.runCommand(), s.psCommand(), s.logsCommand(), s.explainCommand(), s.waitCommand(), s.stopCommand(), s.reclaimCommand(), s.topCommand())
+		s.runCommand(), s.psCommand(), s.logsCommand(), s.execCommand(), s.portForwardCommand(), s.explainCommand(), s.waitCommand(), s.stopCommand(), s.reclaimCommand(), s.topCommand())
 	group(root, "results", "Models and money:", s.modelCommand(), s.costCommand())
 	group(root, "run", "Servers and access:", append(servers, s.tokenCommand(), s.auditCommand())...)
 	return root
