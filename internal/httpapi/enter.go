@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -135,8 +136,10 @@ func (s *Server) visit(w http.ResponseWriter, r *http.Request, t target, what st
 // admitVisit lets a call in that can become a stream, if its token has not too
 // many open.
 func (s *Server) admitVisit(r *http.Request) (leave func(), err error) {
-	if r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1 ||
-		!strings.EqualFold(r.Header.Get("Connection"), "Upgrade") || r.Header.Get("Upgrade") != v1.Upgrade {
+	asked := slices.ContainsFunc(strings.Split(r.Header.Get("Connection"), ","), func(option string) bool {
+		return strings.EqualFold(strings.TrimSpace(option), "Upgrade")
+	})
+	if r.Method != http.MethodGet || r.ProtoMajor != 1 || r.ProtoMinor < 1 || !asked || r.Header.Get("Upgrade") != v1.Upgrade {
 		return nil, upgradeRequired()
 	}
 	return s.visits.join(principal(r.Context()).CredentialID)
