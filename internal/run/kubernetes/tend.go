@@ -169,8 +169,8 @@ func (e *Executor) bind(ctx context.Context, p picture) error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	if why := e.lacks(p, waiting); why != "" {
-		return e.breakUp(ctx, p, why)
+	if why := e.lacks(p, waiting, func(*corev1.Pod) bool { return true }); why != "" {
+		return e.crowded(ctx, p, waiting, why)
 	}
 	if err := e.rehearse(ctx, p, waiting); err != nil {
 		return e.unbound(ctx, p, err)
@@ -246,10 +246,27 @@ func (e *Executor) breakUp(ctx context.Context, p picture, why string) error {
 	return e.deletePods(ctx, p.attempt, 1)
 }
 
-// lacks is why the nodes can't take what is to be bound, or "". The kubelet
-// would refuse a pod that doesn't fit, but only when others of its gang run
-// already.
-func (e *Executor) lacks(p picture, waiting []int) string {
+// crowdedTries bounds how often a gang that our own pods leave no room is tried
+// again: later and later, for some ten seconds.
+const crowdedTries = 8
+
+// crowded is what becomes of a gang that hasn't room. The server knows that an
+// attempt has ended from its agents, sooner than the cluster does: where it
+// planned with room that pods of ours still hold, they are about to give it up.
+func (e *Executor) crowded(ctx context.Context, p picture, waiting []int, why string) error {
+	staying := func(pod *corev1.Pod) bool {
+		return pod.Labels[ownerLabel] != e.Prefix || pod.Labels[attemptLabel] == string(p.Attempt)
+	}
+	if e.queue.NumRequeues(p.Attempt) >= crowdedTries || e.lacks(p, waiting, staying) != "" {
+		return e.breakUp(ctx, p, why)
+	}
+	return &penstock.Error{Code: penstock.Busy, Msg: why + "; pods of earlier attempts hold it"}
+}
+
+// lacks is why the nodes can't take what is to be bound beside the pods that
+// count, or "". The kubelet would refuse a pod that doesn't fit, but only when
+// others of its gang run already.
+func (e *Executor) lacks(p picture, waiting []int, counts func(*corev1.Pod) bool) string {
 	wanted := map[string]corev1.ResourceList{}
 	for _, rank := range waiting {
 		name := p.Nodes[rank]
@@ -267,18 +284,18 @@ func (e *Executor) lacks(p picture, waiting []int) string {
 		if why := e.unavailable(node); why != "" {
 			return fmt.Sprintf("rank %d was to run on %s, but %s", rank, name, why)
 		}
-		if why := e.full(node, wanted[name]); why != "" {
+		if why := e.full(node, wanted[name], counts); why != "" {
 			return fmt.Sprintf("rank %d was to run on %s, but %s", rank, name, why)
 		}
 	}
 	return ""
 }
 
-// full is why a node hasn't room, or "".
-func (e *Executor) full(node *corev1.Node, wanted corev1.ResourceList) string {
+// full is why a node hasn't room beside the pods that count, or "".
+func (e *Executor) full(node *corev1.Node, wanted corev1.ResourceList, counts func(*corev1.Pod) bool) string {
 	held := corev1.ResourceList{}
 	for _, pod := range indexed[*corev1.Pod](e.mirrors.pods, byNode, node.Name) {
-		if !over(pod) {
+		if !over(pod) && counts(pod) {
 			add(held, requests(pod))
 		}
 	}
