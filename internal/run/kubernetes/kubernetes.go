@@ -142,6 +142,9 @@ type Executor struct {
 	ends map[penstock.UID]map[int]string
 	// waits is why the cluster makes no pods of an attempt.
 	waits map[penstock.UID]string
+	// crowded tells when a gang has waited long enough for room that pods of ours
+	// hold.
+	crowded map[penstock.UID]<-chan time.Time
 	// stops are the ends of the shortest graces that were asked for, by pod.
 	stops map[types.UID]time.Time
 	// bound are pods that were bound here and may be mirrored without a node yet.
@@ -171,7 +174,7 @@ func New(o Options) (*Executor, error) {
 		Options: o, config: config, client: client,
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[penstock.UID](50*time.Millisecond, 10*time.Second)),
 		ensured: map[string]bool{}, forgotten: map[types.UID]bool{}, vanished: map[penstock.UID]*attempt{},
-		ends: map[penstock.UID]map[int]string{}, waits: map[penstock.UID]string{}, stops: map[types.UID]time.Time{}, bound: map[types.UID]bool{},
+		ends: map[penstock.UID]map[int]string{}, waits: map[penstock.UID]string{}, crowded: map[penstock.UID]<-chan time.Time{}, stops: map[types.UID]time.Time{}, bound: map[types.UID]bool{},
 	}
 	if err := e.mirror(ctx); err != nil {
 		cancel()

@@ -267,6 +267,7 @@ func (e *Executor) recordGone(object *corev1.ConfigMap) {
 	defer e.mu.Unlock()
 	delete(e.ends, uid)
 	delete(e.waits, uid)
+	delete(e.crowded, uid)
 	if running && !e.forgotten[object.UID] {
 		e.vanished[uid] = a
 	}

@@ -161,6 +161,7 @@ func (e *Executor) remove(ctx context.Context, a *attempt) error {
 	delete(e.vanished, a.Attempt)
 	delete(e.ends, a.Attempt)
 	delete(e.waits, a.Attempt)
+	delete(e.crowded, a.Attempt)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
@@ -169,8 +170,8 @@ func (e *Executor) bind(ctx context.Context, p picture) error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	if why := e.lacks(p, waiting, func(*corev1.Pod) bool { return true }); why != "" {
-		return e.crowded(ctx, p, waiting, why)
+	if why := e.lacks(p, waiting, over); why != "" {
+		return e.crowd(ctx, p, waiting, why)
 	}
 	if err := e.rehearse(ctx, p, waiting); err != nil {
 		return e.unbound(ctx, p, err)
@@ -246,27 +247,48 @@ func (e *Executor) breakUp(ctx context.Context, p picture, why string) error {
 	return e.deletePods(ctx, p.attempt, 1)
 }
 
-// crowdedTries bounds how often a gang that our own pods leave no room is tried
-// again: later and later, for some ten seconds.
-const crowdedTries = 8
+// crowdedTime is what pods of ours have to give up the room that a gang was
+// planned with, unless they are being ended: then the kubelet sees to it.
+const crowdedTime = 5 * time.Second
 
-// crowded is what becomes of a gang that hasn't room. The server knows that an
-// attempt has ended from its agents, sooner than the cluster does: where it
-// planned with room that pods of ours still hold, they are about to give it up.
-func (e *Executor) crowded(ctx context.Context, p picture, waiting []int, why string) error {
-	staying := func(pod *corev1.Pod) bool {
-		return pod.Labels[ownerLabel] != e.Prefix || pod.Labels[attemptLabel] == string(p.Attempt)
+// crowd is what becomes of a gang that hasn't room. The server knows from the
+// agents that an attempt has ended, sooner than the cluster does: where it
+// planned with room that pods of ours still hold, they are about to go.
+func (e *Executor) crowd(ctx context.Context, p picture, waiting []int, why string) error {
+	other := func(pod *corev1.Pod) bool {
+		return pod.Labels[ownerLabel] == e.Prefix && pod.Labels[attemptLabel] != string(p.Attempt)
 	}
-	if e.queue.NumRequeues(p.Attempt) >= crowdedTries || e.lacks(p, waiting, staying) != "" {
+	ending := func(pod *corev1.Pod) bool { return other(pod) && (!pod.DeletionTimestamp.IsZero() || taskEnded(pod)) }
+	if e.lacks(p, waiting, ending) == "" {
+		return nil // a pod that goes wakes us
+	}
+	if e.lacks(p, waiting, other) != "" || !e.patient(p.Attempt) {
 		return e.breakUp(ctx, p, why)
 	}
-	return &penstock.Error{Code: penstock.Busy, Msg: why + "; pods of earlier attempts hold it"}
+	return nil
 }
 
-// lacks is why the nodes can't take what is to be bound beside the pods that
-// count, or "". The kubelet would refuse a pod that doesn't fit, but only when
-// others of its gang run already.
-func (e *Executor) lacks(p picture, waiting []int, counts func(*corev1.Pod) bool) string {
+// patient: a gang has waited less than crowdedTime for room, as far as this
+// process knows.
+func (e *Executor) patient(uid penstock.UID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.crowded[uid] == nil {
+		e.crowded[uid] = time.After(crowdedTime)
+	}
+	select {
+	case <-e.crowded[uid]:
+		delete(e.crowded, uid)
+		return false
+	default:
+		return true
+	}
+}
+
+// lacks is why the nodes can't take what is to be bound, or "", once the pods
+// that leave have left. The kubelet would refuse a pod that doesn't fit, but only
+// when others of its gang run already.
+func (e *Executor) lacks(p picture, waiting []int, leaves func(*corev1.Pod) bool) string {
 	wanted := map[string]corev1.ResourceList{}
 	for _, rank := range waiting {
 		name := p.Nodes[rank]
@@ -284,18 +306,18 @@ func (e *Executor) lacks(p picture, waiting []int, counts func(*corev1.Pod) bool
 		if why := e.unavailable(node); why != "" {
 			return fmt.Sprintf("rank %d was to run on %s, but %s", rank, name, why)
 		}
-		if why := e.full(node, wanted[name], counts); why != "" {
+		if why := e.full(node, wanted[name], leaves); why != "" {
 			return fmt.Sprintf("rank %d was to run on %s, but %s", rank, name, why)
 		}
 	}
 	return ""
 }
 
-// full is why a node hasn't room beside the pods that count, or "".
-func (e *Executor) full(node *corev1.Node, wanted corev1.ResourceList, counts func(*corev1.Pod) bool) string {
+// full is why a node hasn't room, or "", once the pods that leave have left.
+func (e *Executor) full(node *corev1.Node, wanted corev1.ResourceList, leaves func(*corev1.Pod) bool) string {
 	held := corev1.ResourceList{}
 	for _, pod := range indexed[*corev1.Pod](e.mirrors.pods, byNode, node.Name) {
-		if !over(pod) && counts(pod) {
+		if !over(pod) && !leaves(pod) {
 			add(held, requests(pod))
 		}
 	}
