@@ -476,12 +476,18 @@ func pulled(t *testing.T, r recipe, from string) {
 			t.Fatal(err)
 		}
 		list, err := referring.IndexManifest()
-		if err != nil || len(list.Manifests) != 1 || list.Manifests[0].ArtifactType != string(sbomType) {
+		if err != nil || len(list.Manifests) != 1 {
 			t.Fatalf("%s %s: its referrers are %v (%v)", ref, platform, list.Manifests, err)
 		}
 		artifact, err := remote.Image(ref.Context().Digest(list.Manifests[0].Digest.String()))
 		if err != nil {
 			t.Fatal(err)
+		}
+		// The registry under test lists every artifact by the type of its
+		// configuration, whatever type the artifact says it is of.
+		is, err := artifact.Manifest()
+		if err != nil || is.ArtifactType != string(sbomType) {
+			t.Errorf("%s %s: what refers to it is of type %q (%v), not an SBOM", ref, platform, is.ArtifactType, err)
 		}
 		onDisk, err := os.ReadFile(filepath.Join(images(t), r.name+"-"+strings.ReplaceAll(platform, "/", "-")+".cdx.json"))
 		if err != nil {
