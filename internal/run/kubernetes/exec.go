@@ -149,6 +149,10 @@ func connect(ctx context.Context, link httpstream.Connection, port int) (*connec
 	return c, nil
 }
 
+// CloseWrite ends what goes to the pod, and leaves what comes from it: closing a
+// stream of this protocol is but half of it.
+func (c *connection) CloseWrite() error { return c.Stream.Close() }
+
 // Close ends both directions.
 func (c *connection) Close() error {
 	c.stop()
