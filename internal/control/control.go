@@ -55,6 +55,7 @@ type Control struct {
 	Options
 	kick    chan struct{}
 	looked  map[penstock.UID]look // at pools; only passes use it
+	swept   time.Time             // when executors were last held against the store; likewise
 	leading *atomic.Bool
 }
 
@@ -91,7 +92,7 @@ func (c *Control) Leading() bool { return c.leading.Load() }
 // has seen nothing of the fleet yet.
 func (c *Control) inTerm(fenced store.Store) *Control {
 	t := *c
-	t.Store, t.looked = fenced, map[penstock.UID]look{}
+	t.Store, t.looked, t.swept = fenced, map[penstock.UID]look{}, time.Time{}
 	return &t
 }
 

@@ -73,11 +73,13 @@ func (p *plant) report(ctx context.Context, attempt penstock.UID, r []v1.Report)
 	return server.Report(ctx, attempt, r)
 }
 
-func (p *plant) start() {
+func (p *plant) start(change ...func(*control.Options)) {
 	ctx, cancel := context.WithCancel(context.Background())
-	server := control.New(control.Options{
-		Store: p.store, Blobs: p.blobs, Sealer: noSealer{}, Executors: map[string]run.Executor{"local": p.fleet},
-	})
+	o := control.Options{Store: p.store, Blobs: p.blobs, Sealer: noSealer{}, Executors: map[string]run.Executor{"local": p.fleet}}
+	for _, change := range change {
+		change(&o)
+	}
+	server := control.New(o)
 	p.mu.Lock()
 	p.server, p.stop, p.ended = server, cancel, make(chan struct{})
 	p.mu.Unlock()

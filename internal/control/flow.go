@@ -29,6 +29,7 @@ var flow = []stage{
 	{"launch", (*Control).launchAttempts},      // effect: gangs start
 	{"stop", (*Control).stopAttempts},          // effect: gangs end
 	{"retire", (*Control).retireObjects},       // what was deleted goes, or is kept with a reason
+	{"forget", (*Control).forgetAttempts},      // executors keep nothing of what is gone
 }
 
 // pass makes every stage do its step once. Passes don't overlap: one server leads

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,17 +27,16 @@ func (c *Control) launchAttempts(ctx context.Context) error {
 		return nil
 	}
 	have, err := c.observeAll(ctx)
+	errs := []error{err}
 	for _, a := range live {
 		if slices.ContainsFunc(have, func(o run.Observation) bool { return o.Attempt == a.Metadata.UID }) {
 			continue
 		}
 		if err := c.launch(ctx, a); err != nil {
-			if err := c.failLaunch(ctx, a, err); err != nil {
-				return err
-			}
+			errs = append(errs, c.failLaunch(ctx, a, err))
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 func heard(a v1.Attempt) bool {
@@ -296,28 +296,34 @@ func (c *Control) installed(order v1.Order) v1.Order {
 }
 
 // stopAttempts tells the executor to end what is Stopping, until it has ended.
+// An executor that is away keeps nothing from being stopped elsewhere.
 func (c *Control) stopAttempts(ctx context.Context) error {
 	live, err := c.liveAttempts(ctx)
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, a := range live {
 		if a.Metadata.Phase != penstock.PhaseStopping {
 			continue
 		}
-		executor, err := c.executorOf(ctx, a)
-		if err != nil {
-			return err
-		}
-		given, err := c.graceOf(ctx, a)
-		if err != nil {
-			return err
-		}
-		if err := executor.Stop(ctx, a.Metadata.UID, given); err != nil {
-			return fmt.Errorf("stop %s: %w", a.Ref(), err)
+		if err := c.stopOnExecutor(ctx, a); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", a.Ref(), err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func (c *Control) stopOnExecutor(ctx context.Context, a v1.Attempt) error {
+	executor, err := c.executorOf(ctx, a)
+	if err != nil {
+		return err
+	}
+	given, err := c.graceOf(ctx, a)
+	if err != nil {
+		return err
+	}
+	return executor.Stop(ctx, a.Metadata.UID, given)
 }
 
 // defaultGrace is that of jobs which Penstock makes itself; spec fills it in for

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,18 +21,22 @@ func (c *Control) each(ctx context.Context, k penstock.Kind, do func(store.Tx, p
 	}); err != nil {
 		return err
 	}
+	var errs []error
 	for _, o := range all {
-		if !o.Metadata.DeletedAt.IsZero() {
-			continue
-		}
 		err := retry(func() error {
-			return c.Store.Update(ctx, func(tx store.Tx) error { return do(tx, o.Ref()) })
+			return c.Store.Update(ctx, func(tx store.Tx) error {
+				fresh, err := tx.ByUID(o.Metadata.UID)
+				if err != nil || !fresh.Metadata.DeletedAt.IsZero() {
+					return ignoreMissing(err) // somebody deleted it since it was listed
+				}
+				return do(tx, fresh.Ref())
+			})
 		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", o.Ref(), err)
+			errs = append(errs, fmt.Errorf("%s: %w", o.Ref(), err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // save writes r back and takes over its new revision.

@@ -65,7 +65,7 @@ func (c *Control) findNodes(ctx context.Context, pool v1.Pool) ([]v1.Node, error
 func updatePool(tx store.Tx, ref penstock.Ref, nodes []v1.Node, problem error) error {
 	pool, err := store.Load[v1.PoolSpec, v1.PoolStatus](tx, ref)
 	if err != nil || !pool.Metadata.DeletedAt.IsZero() {
-		return err
+		return ignoreMissing(err) // somebody deleted it since it was listed
 	}
 	phase, reason, message := penstock.PhaseReady, "Discovered", fmt.Sprintf("%d nodes", len(nodes))
 	if problem != nil {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
+	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/store"
 )
 
@@ -58,12 +60,11 @@ func beginRetire(tx store.Tx, by string, ref penstock.Ref) (v1.Retirement, error
 		}
 	}
 	r := v1.Retirement{Ref: ref}
-	_, err = retire(tx, o, &r)
-	return r, err
+	return r, retire(tx, o, &r)
 }
 
 // retireObjects goes on with what was asked to be deleted, one transaction for
-// each object, and lets the executor forget attempts whose job is gone.
+// each object.
 func (c *Control) retireObjects(ctx context.Context) error {
 	order := penstock.Kinds()
 	for i := len(order) - 1; i >= 0; i-- {
@@ -83,80 +84,123 @@ func (c *Control) retireObjects(ctx context.Context) error {
 	return nil
 }
 
+// forgetEvery is how often executors are held against the store: what is kept of
+// attempts that were removed takes room only, and a look asks for each of them.
+const forgetEvery = 15 * time.Second
+
+// forgetAttempts lets the executors forget the attempts that the store doesn't
+// know, whoever removed them, and when. An attempt is in the store before it
+// starts and goes from there after it has ended, so one that runs is none of this
+// store's: it was started after the backup that the store was restored from, say.
+func (c *Control) forgetAttempts(ctx context.Context) error {
+	if time.Since(c.swept) < forgetEvery {
+		return nil
+	}
+	c.swept = time.Now()
+	var errs []error
+	for name, executor := range c.Executors {
+		if err := c.forgetIn(ctx, executor); err != nil {
+			errs = append(errs, fmt.Errorf("executor %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Control) forgetIn(ctx context.Context, executor run.Executor) error {
+	seen, err := executor.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	strays := map[penstock.UID]bool{}
+	if err := c.Store.View(ctx, func(tx store.Tx) error {
+		clear(strays)
+		for _, o := range seen {
+			if _, err := tx.ByUID(o.Attempt); penstock.CodeOf(err) == penstock.NotFound {
+				strays[o.Attempt] = true
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	var errs []error
+	for uid := range strays {
+		err := executor.Forget(ctx, uid)
+		if penstock.CodeOf(err) == penstock.Busy {
+			c.Log.Warn("an attempt that this store doesn't know is stopped", "attempt", uid)
+			err = executor.Stop(ctx, uid, defaultGrace)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("forget attempt %s: %w", uid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (c *Control) retireOne(ctx context.Context, uid penstock.UID) error {
-	var forget []v1.Attempt
-	err := c.Store.Update(ctx, func(tx store.Tx) error {
+	return c.Store.Update(ctx, func(tx store.Tx) error {
 		o, err := tx.ByUID(uid)
 		if err != nil {
 			return ignoreMissing(err)
 		}
-		r := v1.Retirement{Ref: o.Ref()}
-		forget, err = retire(tx, o, &r)
-		return err
+		return retire(tx, o, &v1.Retirement{Ref: o.Ref()})
 	})
-	if err != nil {
-		return err
-	}
-	for _, a := range forget {
-		executor, err := c.executorOf(ctx, a)
-		if err != nil {
-			return err
-		}
-		if err := executor.Forget(ctx, a.Metadata.UID); err != nil {
-			return fmt.Errorf("forget %s: %w", a.Ref(), err)
-		}
-	}
-	return nil
 }
 
 // retire does what can be done now: it retires what o owns, and removes o when
-// nothing is left that needs it. It gives the attempts that were removed, for
-// the executor to forget.
-func retire(tx store.Tx, o v1.Object, r *v1.Retirement) ([]v1.Attempt, error) {
-	if o.Kind == penstock.KindJob {
-		if waiting, err := stopForRetire(tx, o, r); waiting || err != nil {
-			return nil, err
-		}
+// nothing is left that needs it.
+func retire(tx store.Tx, o v1.Object, r *v1.Retirement) error {
+	if waiting, err := waitsForWork(tx, o, r); waiting || err != nil {
+		return err
 	}
-	var forget []v1.Attempt
 	owned, err := ownedBy(tx, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, child := range owned {
-		more, err := retire(tx, child, r)
-		if err != nil {
-			return nil, err
+		if err := retire(tx, child, r); err != nil {
+			return err
 		}
-		forget = append(forget, more...)
 	}
 	why, err := whyKept(tx, o, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if why != "" {
 		r.Kept = append(r.Kept, v1.Kept{Ref: o.Ref(), Why: why})
-		return forget, keepRetired(tx, o, why)
+		return keepRetired(tx, o, why)
 	}
 	if len(r.Waiting) > 0 && len(owned) > 0 {
-		return forget, nil
+		return nil
 	}
 	fresh, err := tx.ByUID(o.Metadata.UID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := event(tx, o.Kind, o.Metadata, "Retired", "removed"); err != nil {
-		return nil, err
-	}
-	if err := tx.Delete(fresh.Metadata.UID, fresh.Metadata.Revision); err != nil {
-		return nil, err
+		return err
 	}
 	r.Deleted = append(r.Deleted, o.Ref())
-	if o.Kind == penstock.KindAttempt {
-		a, err := v1.As[v1.AttemptSpec, v1.AttemptStatus](o)
-		return append(forget, a), err
+	return tx.Delete(fresh.Metadata.UID, fresh.Metadata.Revision)
+}
+
+// waitsForWork reports whether work must end before o can go. A job's is stopped;
+// what runs on a pool ends in its own time, and nothing new comes there.
+func waitsForWork(tx store.Tx, o v1.Object, r *v1.Retirement) (bool, error) {
+	switch o.Kind {
+	case penstock.KindJob:
+		return stopForRetire(tx, o, r)
+	case penstock.KindPool:
+		live, err := listLive(tx)
+		busy := slices.ContainsFunc(live, func(a v1.Attempt) bool { return a.Spec.Pool == o.Metadata.Name })
+		if busy {
+			r.Waiting = append(r.Waiting, o.Ref())
+		}
+		return busy, err
 	}
-	return forget, nil
+	return false, nil
 }
 
 // stopForRetire ends a job's work first.
