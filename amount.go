@@ -116,6 +116,23 @@ func (r Resource) Format(a Amount) string {
 	return strconv.FormatInt(int64(a), 10) + "m"
 }
 
+// Short writes amount a of resource r for people: of bytes, what is below a tenth
+// of the unit is left out ("23.4Gi"), so never more is told than there is.
+func (r Resource) Short(a Amount) string {
+	if r == Memory {
+		for _, unit := range byteUnits[:4] {
+			if int64(a) >= unit.size {
+				whole, tenth := int64(a)/unit.size, int64(a)%unit.size*10/unit.size
+				if tenth == 0 {
+					return strconv.FormatInt(whole, 10) + unit.suffix
+				}
+				return fmt.Sprintf("%d.%d%s", whole, tenth, unit.suffix)
+			}
+		}
+	}
+	return r.Format(a)
+}
+
 // ParseAmount reads an amount of resource r: "2", "0.5" or "500m" of CPUs and
 // devices; bytes with Ki, Mi, Gi, Ti (powers of 1024) or k, M, G, T (of 1000)
 // for memory. It refuses negative amounts and any other unit.

@@ -30,6 +30,21 @@ func TestAmountsAreReadAsPeopleWriteThem(t *testing.T) {
 	}
 }
 
+func TestPeopleAreToldNoMoreThanThereIs(t *testing.T) {
+	for _, c := range []struct {
+		r    Resource
+		a    Amount
+		want string
+	}{
+		{Memory, 24581220 << 10, "23.4Gi"}, {Memory, 4 << 30, "4Gi"}, {Memory, 1536 << 20, "1.5Gi"}, {Memory, 1<<40 - 1, "1023.9Gi"},
+		{Memory, 1023, "1023"}, {Memory, 0, "0"}, {CPU, 1250, "1250m"}, {"h100", 8000, "8"},
+	} {
+		if got := c.r.Short(c.a); got != c.want {
+			t.Errorf("%d of %s is told as %s, want %s", c.a, c.r, got, c.want)
+		}
+	}
+}
+
 func TestAmountsThatMeanNothingAreRefused(t *testing.T) {
 	for r, texts := range map[Resource][]string{
 		CPU:    {"", "-1", "1.0005", "1k", "1Gi", "0.5m", "m", "1e3", "9223372036854775808m", "9223372036854776", "."},

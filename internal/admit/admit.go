@@ -49,7 +49,7 @@ func overQuota(project string, name penstock.Resource, want, using, limit pensto
 		class = penstock.Ask // no amount of waiting makes the gang fit the quota
 	}
 	return penstock.Because(penstock.QuotaExhausted, class, "project %s uses %s of %s %s; the job wants %s, %s more than is left",
-		project, name.Format(using), name.Format(limit), name, name.Format(want), name.Format(using.Add(want).Add(-limit))).
+		project, name.Short(using), name.Short(limit), name, name.Format(want), name.Short(using.Add(want).Add(-limit))).
 		With("want", int64(want)).With("using", int64(using)).With("limit", int64(limit))
 }
 

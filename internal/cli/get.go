@@ -209,7 +209,7 @@ func specDetail(o v1.Object) (string, error) {
 func resources(r penstock.Resources) string {
 	var parts []string
 	for _, name := range r.Names() {
-		parts = append(parts, name.Format(r[name])+" "+string(name))
+		parts = append(parts, name.Short(r[name])+" "+string(name))
 	}
 	return strings.Join(parts, ", ")
 }

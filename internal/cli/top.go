@@ -69,7 +69,7 @@ func (s *session) showTop(ctx context.Context, c *client.Client) error {
 		}
 		for _, name := range p.Status.Capacity.Names() {
 			total, used := p.Status.Capacity[name], held[p.Metadata.Name][name]
-			t.add(p.Metadata.Name, string(name), name.Format(used), name.Format(total), fmt.Sprintf("%d %%", int64(used)*100/max(1, int64(total))))
+			t.add(p.Metadata.Name, string(name), name.Short(used), name.Short(total), fmt.Sprintf("%d %%", int64(used)*100/max(1, int64(total))))
 		}
 	}
 	t.print()

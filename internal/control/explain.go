@@ -110,7 +110,7 @@ func wants(job v1.Job) string {
 func amounts(set snapshot.Set) string {
 	var parts []string
 	for _, name := range set.Each.Names() {
-		parts = append(parts, name.Format(set.Each[name])+" "+string(name))
+		parts = append(parts, name.Short(set.Each[name])+" "+string(name))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -128,7 +128,7 @@ type Imbalance struct {
 // String is the one-line form: pool a: 5 of 4 h100 held from … to ….
 func (i Imbalance) String() string {
 	return fmt.Sprintf("pool %s: %s of %s %s held from %s to %s", i.Pool,
-		i.Resource.Format(i.Held), i.Resource.Format(i.Capacity), i.Resource, stamp(i.From), stamp(i.To))
+		i.Resource.Short(i.Held), i.Resource.Short(i.Capacity), i.Resource, stamp(i.From), stamp(i.To))
 }
 
 // Report is what a window cost. Rows are in order of pool, resource and time;

@@ -47,7 +47,7 @@ func taskTooLarge(job snapshot.Job, pool snapshot.Pool) (penstock.Reason, bool) 
 			case want > most:
 				return penstock.Because(penstock.NeverFits, penstock.Change,
 					"each %s task wants %s %s; the largest node of pool %s has %s",
-					set.Name, name.Format(want), name, pool.Name, name.Format(most)).
+					set.Name, name.Format(want), name, pool.Name, name.Short(most)).
 					With("want", int64(want)).With("most", int64(most)), true
 			case name.Accelerator() && want > 1000 && want%1000 != 0:
 				return penstock.Because(penstock.NeverFits, penstock.Change,
@@ -71,7 +71,7 @@ func noCapacity(job snapshot.Job, pool snapshot.Pool, view *snapshot.View, short
 		}
 		if want > most {
 			parts = append(parts, fmt.Sprintf("%s %s wanted, at most %s %s (%s of %s in the pool)",
-				name.Format(want), name, name.Format(most), where(name, want), name.Format(free), name.Format(total)))
+				name.Format(want), name, name.Short(most), where(name, want), name.Short(free), name.Short(total)))
 		}
 	}
 	if len(parts) == 0 {
@@ -116,7 +116,7 @@ func where(name penstock.Resource, want penstock.Amount) string {
 func amounts(r penstock.Resources) string {
 	var parts []string
 	for _, name := range r.Names() {
-		parts = append(parts, string(name)+" "+name.Format(r[name]))
+		parts = append(parts, string(name)+" "+name.Short(r[name]))
 	}
 	return strings.Join(parts, ", ")
 }
