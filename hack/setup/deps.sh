@@ -5,6 +5,7 @@
 #   hack/setup/deps.sh torch      PyTorch, for the tour's training job
 #   hack/setup/deps.sh chromium   the browser, for pictures and browser tests
 #   hack/setup/deps.sh race       the C compiler that Go's race detector links with
+#   hack/setup/deps.sh postgres   PostgreSQL: each test starts one of its own
 #   hack/setup/deps.sh slurm      a whole Slurm, for hack/slurm
 #   hack/setup/deps.sh cluster    what a Kubernetes node needs, for hack/cluster
 #   hack/setup/deps.sh all        all of them
@@ -13,7 +14,7 @@ set -eu
 say() { printf 'deps: %s\n' "$*"; }
 
 usage() {
-	echo 'usage: deps.sh torch|chromium|race|slurm|cluster|all' >&2
+	echo 'usage: deps.sh torch|chromium|race|postgres|slurm|cluster|all' >&2
 	exit 2
 }
 
@@ -31,9 +32,10 @@ packages_for() {
 	torch) echo python3-torch python3-numpy libopenblas0-serial ;;
 	chromium) echo chromium ;;
 	race) echo gcc libc6-dev ;;
+	postgres) echo postgresql ;;
 	slurm) echo slurmctld slurmd slurm-client slurmrestd munge ;;
 	cluster) echo containerd runc containernetworking-plugins iproute2 nftables ;;
-	all) for each in torch chromium race slurm cluster; do packages_for $each; done ;;
+	all) for each in torch chromium race postgres slurm cluster; do packages_for $each; done ;;
 	*) usage ;;
 	esac
 }

@@ -60,7 +60,7 @@ func find() (bin string, err error) {
 		}
 	}
 	if newest < 15 {
-		return "", errors.Join(errors.New("PostgreSQL 15 or later isn't installed here; on Debian: apt-get install postgresql"), err)
+		return "", errors.Join(errors.New("PostgreSQL 15 or later isn't installed here; run hack/setup/deps.sh postgres"), err)
 	}
 	return bin, nil
 }
