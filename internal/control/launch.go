@@ -8,12 +8,18 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/auth"
 	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/store"
 )
+
+// launches is how many gangs start at once: most of a start is waiting for an
+// engine's answers.
+const launches = 8
 
 // launchAttempts starts each gang that its executor hasn't got yet. Starting is
 // idempotent, so it is repeated until the executor has it.
@@ -26,17 +32,27 @@ func (c *Control) launchAttempts(ctx context.Context) error {
 	if len(live) == 0 {
 		return nil
 	}
-	have, err := c.observeAll(ctx)
-	errs := []error{err}
-	for _, a := range live {
-		if slices.ContainsFunc(have, func(o run.Observation) bool { return o.Attempt == a.Metadata.UID }) {
+	seen, err := c.observeAll(ctx)
+	have := map[penstock.UID]bool{}
+	for _, o := range seen {
+		have[o.Attempt] = true
+	}
+	errs := make([]error, len(live))
+	var all errgroup.Group
+	all.SetLimit(launches)
+	for i, a := range live {
+		if have[a.Metadata.UID] {
 			continue
 		}
-		if err := c.launch(ctx, a); err != nil {
-			errs = append(errs, c.failLaunch(ctx, a, err))
-		}
+		all.Go(func() error {
+			if err := c.launch(ctx, a); err != nil {
+				errs[i] = c.failLaunch(ctx, a, err)
+			}
+			return nil // one that fails ends no other
+		})
 	}
-	return errors.Join(errs...)
+	_ = all.Wait() // see above
+	return errors.Join(append(errs, err)...)
 }
 
 func heard(a v1.Attempt) bool {

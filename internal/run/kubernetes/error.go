@@ -26,7 +26,7 @@ func told(what string, err error) error {
 			Hint: "check that it runs and can be reached from here",
 		}
 	}
-	e := &penstock.Error{Code: codeOf(err), Msg: what + ": the cluster says: " + status.Status().Message, Err: err}
+	e := &penstock.Error{Code: codeOf(err), Msg: what + ": the cluster says: " + status.Status().Message}
 	switch {
 	case e.Code == penstock.Denied:
 		e.Hint = "give the server's service account the rights in deploy/kubernetes"

@@ -149,6 +149,8 @@ type Executor struct {
 	stops map[types.UID]time.Time
 	// bound are pods that were bound here and may be mirrored without a node yet.
 	bound map[types.UID]bool
+	// asked is when the control loops last called.
+	asked time.Time
 }
 
 var _ run.Executor = (*Executor)(nil)
@@ -191,6 +193,23 @@ func New(o Options) (*Executor, error) {
 		e.mirrors.wait()
 	})
 	return e, nil
+}
+
+// workTime is for how long after a call of the control loops this process takes
+// itself for the one that leads them.
+const workTime = 30 * time.Second
+
+// noteWork notes that the control loops are at work in this process.
+func (e *Executor) noteWork() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked = time.Now()
+}
+
+func (e *Executor) isAtWork() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return time.Since(e.asked) < workTime
 }
 
 // Close ends watching and working. What was started runs on.

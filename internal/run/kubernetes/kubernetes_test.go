@@ -287,6 +287,11 @@ func TestPodsTellHowTheyStand(t *testing.T) {
 			t.Errorf("%s: %+v, want %s with %q", what, have, c.state, c.detail)
 		}
 	}
+	deleted := corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{}}, Status: ended(143, "Error", "")}
+	deleted.DeletionTimestamp.Time = time.Now()
+	if have := podState(&deleted); !strings.Contains(have.Detail, podDeleted) || !strings.Contains(have.Detail, "signal 15") {
+		t.Errorf("deleted while it ran: %+v", have)
+	}
 }
 
 // TestTasksWithoutPodsTellHowTheyStand: a Job's word, and what was last seen.

@@ -244,7 +244,25 @@ func (e *Executor) changed(before, object any) {
 	if pod, ok := object.(*corev1.Pod); ok && pod.Labels[ownerLabel] != e.Prefix {
 		return // found out at the next look at the fleet
 	}
+	if uid, _ := attemptIndex(object); len(uid) == 1 {
+		e.nudge(penstock.UID(uid[0]))
+	}
 	e.Notify()
+}
+
+// nudge wakes a worker for a gang that can be bound, so that it needn't wait for
+// the next Observe: in a burst of starts, that comes after the last of them.
+func (e *Executor) nudge(uid penstock.UID) {
+	if !e.isAtWork() {
+		return
+	}
+	a, err := e.mirrored(uid)
+	if err != nil || a == nil {
+		return // Observe finds what there is to say
+	}
+	if p := e.picture(a); len(p.pods) == p.world() && p.restless() {
+		e.queue.Add(uid)
+	}
 }
 
 // gone keeps what was last seen of an object that is deleted.

@@ -21,6 +21,7 @@ func (e *Executor) Observe(ctx context.Context) ([]run.Observation, error) {
 	if err := e.fresh(e.mirrors.records, e.mirrors.jobs, e.mirrors.pods); err != nil {
 		return nil, err
 	}
+	e.noteWork()
 	var out []run.Observation
 	for _, a := range e.attempts() {
 		if ctx.Err() != nil {

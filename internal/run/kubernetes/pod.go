@@ -82,15 +82,23 @@ func endOf(pod *corev1.Pod) string {
 		}
 	}
 	why := disruption(pod)
+	if why == "" && !pod.DeletionTimestamp.IsZero() && how != lastReport {
+		why = podDeleted
+	}
 	return strings.Trim(why+"; "+how, "; ")
 }
+
+const (
+	lastReport = "its agent delivered its last report"
+	podDeleted = "its pod was deleted"
+)
 
 func terminated(t *corev1.ContainerStateTerminated) string {
 	switch {
 	case t.Reason == "OOMKilled":
 		return "it was killed by the kernel: it wanted more than its memory (OOMKilled)"
 	case t.ExitCode == 0:
-		return "its agent delivered its last report"
+		return lastReport
 	case t.ExitCode > 128:
 		return fmt.Sprintf("its agent was killed by signal %d before it could deliver its last report", t.ExitCode-128)
 	}
@@ -120,5 +128,5 @@ func lastSeen(pod *corev1.Pod) string {
 	if over(pod) {
 		return endOf(pod)
 	}
-	return cmp.Or(disruption(pod), "its pod was deleted")
+	return cmp.Or(disruption(pod), podDeleted)
 }

@@ -29,6 +29,7 @@ func (e *Executor) Start(ctx context.Context, orders []v1.Order) error {
 	if err != nil {
 		return err
 	}
+	e.noteWork()
 	if err := e.ensure(ctx, a.Project, orders[0].Server); err != nil {
 		return err
 	}
