@@ -77,7 +77,7 @@ var listed = sync.OnceValues(func() (house, error) {
 // below too; anything is everything.
 var (
 	pure = []string{
-		"internal/spec", "internal/classify", "internal/admit", "internal/place", "internal/snapshot", "internal/gate",
+		"internal/spec", "internal/classify", "internal/admit", "internal/place/...", "internal/snapshot", "internal/gate",
 		"internal/meter/...", "internal/watch", "internal/registry/scan",
 	}
 	adapters = []string{
