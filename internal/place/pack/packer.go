@@ -13,7 +13,7 @@ type Packer struct {
 	policy   Policy
 	nodes    []Node
 	versions []uint32 // of each node: one more with each change
-	tables   map[shape]*table
+	tables   map[Shape]*table
 	cells    int
 	scoring  Scoring
 }
@@ -31,14 +31,6 @@ const (
 // maxCells bounds the memory of the cache: beyond it all tables are dropped.
 const maxCells = 1 << 24
 
-// shape is what scores depend on: a request without its memory.
-type shape struct {
-	cpu   int64
-	count int
-	milli int32
-	types Types
-}
-
 // table is the scores of all nodes for one shape.
 type table struct {
 	scored []uint32 // the version of the node that was scored, plus one
@@ -47,7 +39,7 @@ type table struct {
 
 // New makes a Packer of copies of the nodes, in this order.
 func New(nodes []Node, policy Policy, scoring Scoring) (*Packer, error) {
-	p := &Packer{policy: policy, nodes: slices.Clone(nodes), versions: make([]uint32, len(nodes)), tables: map[shape]*table{}, scoring: scoring}
+	p := &Packer{policy: policy, nodes: slices.Clone(nodes), versions: make([]uint32, len(nodes)), tables: map[Shape]*table{}, scoring: scoring}
 	for i := range p.nodes {
 		n := &p.nodes[i]
 		if len(n.Left) > MaxDevices || n.Type >= MaxTypes {
@@ -114,8 +106,8 @@ func (s *Score) above(o *Score) bool {
 }
 
 func (p *Packer) table(r *Request) *table {
-	key := shape{r.CPU, r.Count, r.Milli, r.Types}
-	if p.scoring == Fresh {
+	key := r.Shape()
+	if _, drawn := p.policy.(Random); drawn || p.scoring == Fresh {
 		p.forget()
 	}
 	t := p.tables[key]
