@@ -108,7 +108,9 @@ func (c *Control) forgetAttempts(ctx context.Context) error {
 
 func (c *Control) forgetIn(ctx context.Context, executor run.Executor) error {
 	seen, err := executor.Observe(ctx)
-	if err != nil {
+	if penstock.CodeOf(err) == penstock.Unavailable {
+		return nil // its pool tells; what it keeps can wait
+	} else if err != nil {
 		return err
 	}
 	strays := map[penstock.UID]bool{}
