@@ -1,0 +1,157 @@
+package cycle
+
+import (
+	"math"
+	"time"
+
+	"github.com/penstock/penstock"
+	"github.com/penstock/penstock/internal/place/cycle/quota"
+)
+
+// tokens counts the evictions of a queue's jobs in one window of time.
+type tokens struct {
+	window int64
+	spent  int
+}
+
+func (t *tokens) left(p Preemption, now time.Time) int {
+	if p.Evictions <= 0 || p.Every <= 0 {
+		return math.MaxInt
+	}
+	if now.UnixNano()/int64(p.Every) != t.window {
+		return p.Evictions
+	}
+	return p.Evictions - t.spent
+}
+
+func (t *tokens) spend(p Preemption, now time.Time) {
+	if p.Evictions <= 0 || p.Every <= 0 {
+		return
+	}
+	if w := now.UnixNano() / int64(p.Every); w != t.window {
+		t.window, t.spent = w, 0
+	}
+	t.spent++
+}
+
+// right is that of a job to have running jobs of a line give way.
+type right int
+
+// none is no right. lower: they are of the job's own queue, and of less
+// priority. reclaim: their queue borrows what is the job's nominal quota. fairer:
+// both borrow, and even then the job's queue would have no more than theirs.
+const (
+	none right = iota
+	lower
+	reclaim
+	fairer
+)
+
+// rightOn says by what right, if any, the job may have work of a line give way,
+// beside all that was already told to.
+func (s *State) rightOn(j *job, l *line) right {
+	if l == j.line {
+		return lower
+	}
+	mine, theirs := fork(j.line, l)
+	if mine == nil || theirs == nil {
+		return none
+	}
+	total := j.shape.gang.Total
+	for at := l; ; at = at.parent {
+		if !at.queue.Over(quota.Soon, total) {
+			return none // what is theirs isn't taken
+		}
+		if at == theirs {
+			break
+		}
+	}
+	if !mine.queue.Borrows(quota.Soon, total) {
+		return reclaim
+	}
+	return fairer
+}
+
+// fork is the two lines, just below the one that both are below, on the way to
+// each; nil if they share none.
+func fork(a, b *line) (mine, theirs *line) {
+	for x := a; x.parent != nil; x = x.parent {
+		for y := b; y.parent != nil; y = y.parent {
+			if x.parent == y.parent && x != y {
+				return x, y
+			}
+		}
+	}
+	return nil, nil
+}
+
+// mayGo says whether a running job may give way for another at all.
+func (s *State) mayGo(v, j *job) bool {
+	return v.phase == running && !v.spec.Keeps && v != j && s.now.Sub(v.since) >= s.policy.Preemption.MinRuntime
+}
+
+// fair says, of a victim whose queue borrows as the job's does, whether the job's
+// queue would still have no larger share than the victim's has without it. Such
+// an exchange makes the larger of the two shares smaller, so it can't go round
+// in a circle.
+func (s *State) fair(j, v *job) bool {
+	mine, theirs := fork(j.line, v.line)
+	j.line.queue.Take(quota.Soon, j.shape.gang.Total)
+	v.line.queue.Give(quota.Soon, v.shape.gang.Total)
+	ok := mine.queue.Borrowed() <= theirs.queue.Borrowed()
+	v.line.queue.Take(quota.Soon, v.shape.gang.Total)
+	j.line.queue.Give(quota.Soon, j.shape.gang.Total)
+	return ok
+}
+
+// entitled says whether the job has the right to have this one give way.
+func (s *State) entitled(j, v *job, r right) bool {
+	switch r {
+	case lower:
+		return v.spec.Priority < j.spec.Priority
+	case reclaim:
+		return true
+	case fairer:
+		return s.fair(j, v)
+	}
+	return false
+}
+
+// price is what it costs that a job gives way: the work that it does again since
+// it was last safe, and its restart, in thousandths of device-seconds (of
+// CPU-seconds if it has no device).
+func (s *State) price(v *job) int64 {
+	restart := v.spec.Restart
+	if restart == 0 {
+		restart = s.policy.Preemption.Restart
+	}
+	lost := (s.now.Sub(v.saved) + restart) / time.Second
+	var devices, cpu penstock.Amount
+	for _, t := range v.shape.gang.Total {
+		switch name := s.table.Name(t.ID); {
+		case name.Accelerator():
+			devices = devices.Add(t.Amount)
+		case name == penstock.CPU:
+			cpu = t.Amount
+		}
+	}
+	if devices == 0 {
+		devices = cpu
+	}
+	return int64(devices.Times(int(max(1, lost))))
+}
+
+// within says whether so much may be evicted for the job, by the policy's ratio,
+// in every resource that the job wants.
+func (s *State) within(j *job, victims []*job) bool {
+	for _, want := range j.shape.gang.Total {
+		var evicted penstock.Amount
+		for _, v := range victims {
+			evicted = evicted.Add(amountOf(v.shape.gang.Total, want.ID))
+		}
+		if evicted.Times(1000) > want.Amount.Times(s.policy.Preemption.Most) {
+			return false
+		}
+	}
+	return true
+}
