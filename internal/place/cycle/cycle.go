@@ -95,7 +95,7 @@ func (s *State) end() []Decision {
 // something happens that could change the answer.
 func (s *State) wait(b *bucket, why block) {
 	if b.why.gate != why.gate {
-		s.out = append(s.out, Decision{Verdict: Wait, Job: b.head().spec.ID, Jobs: len(b.jobs.items), why: why, state: s, of: b.head()})
+		s.out = append(s.out, Decision{Verdict: Wait, Job: b.head().spec.ID, Jobs: len(b.jobs.items), why: &why, state: s, of: b.head()})
 	}
 	b.why = why
 	s.arm(b.head())

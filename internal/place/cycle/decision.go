@@ -29,7 +29,7 @@ type Decision struct {
 	For       penstock.UID // Evict
 	Jobs      int          // Wait: for how many jobs, all alike, this one stands
 
-	why   block
+	why   *block
 	state *State
 	of    *job
 }
@@ -40,7 +40,7 @@ func (d Decision) Reason() penstock.Reason {
 	if d.Verdict != Wait {
 		return penstock.Reason{}
 	}
-	return d.state.reason(d.of, d.why)
+	return d.state.reason(d.of, *d.why)
 }
 
 // Placement is where a gang runs.

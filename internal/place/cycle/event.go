@@ -102,12 +102,24 @@ func (s *State) SetQueue(spec quota.Spec, passing Passing) error {
 		s.uproot(l)
 		l.parent = above
 	}
+	s.regroup()
 	s.learned(numbers)
 	for _, other := range s.order { // of this tree and of the one that it came from
 		s.fire(&other.freed)
 		s.fire(&other.unparked)
 	}
 	return nil
+}
+
+// regroup lists the lines of every tree at its root.
+func (s *State) regroup() {
+	for _, l := range s.order {
+		l.members = nil
+	}
+	for _, l := range s.order {
+		root := l.root()
+		root.members = append(root.members, l)
+	}
 }
 
 // uproot takes what would borrow of a line, and below, out of its old tree; all
@@ -133,6 +145,7 @@ func (s *State) RemoveQueue(name string) error {
 	}
 	delete(s.lines, name)
 	s.order = slices.DeleteFunc(s.order, func(o *line) bool { return o == l })
+	s.regroup()
 	for _, other := range s.order {
 		s.fire(&other.freed)
 	}

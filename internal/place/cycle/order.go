@@ -26,6 +26,8 @@ type line struct {
 	share    int64
 
 	running  []*job
+	census   census
+	members  []*line // of a root: all of its tree, by name
 	freed    trigger // of a root: quota came back
 	unparked trigger // the head of a strict line moved on
 	blocked  []*bucket

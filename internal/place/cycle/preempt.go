@@ -51,6 +51,9 @@ const rounds = 64
 // the victims hold again what they held, and the place is only named.
 func (p *purge) search() []fleet.Task {
 	p.spent = map[*line]int{}
+	if !p.anybody() {
+		return nil
+	}
 	if !p.makeRoom() || !p.makeQuota() || len(p.victims) == 0 {
 		p.restore(0)
 		return nil
@@ -124,15 +127,21 @@ func (p *purge) candidate(v *job) bool {
 	if !p.mayGo(v, p.j) {
 		return false
 	}
-	r, known := p.rights[v.line]
+	r := p.right(v.line)
+	return r != none && p.entitled(p.j, v, r) && !slices.Contains(p.victims, v)
+}
+
+// right is rightOn for the present set of victims, within the rate of evictions.
+func (p *purge) right(l *line) right {
+	r, known := p.rights[l]
 	if !known {
-		r = p.rightOn(p.j, v.line)
-		if r != none && v.line.tokens.left(p.policy.Preemption, p.now) <= p.spent[v.line] {
+		r = p.rightOn(p.j, l)
+		if r != none && l.tokens.left(p.policy.Preemption, p.now) <= p.spent[l] {
 			r = none
 		}
-		p.rights[v.line] = r
+		p.rights[l] = r
 	}
-	return r != none && p.entitled(p.j, v, r) && !slices.Contains(p.victims, v)
+	return r
 }
 
 // lawful evicts the chosen one by one, each by right as it is then: what the set
@@ -199,9 +208,8 @@ func (p *purge) makeQuota() bool {
 			return true
 		}
 		var best bid
-		root := p.j.line.root()
-		for _, l := range p.order {
-			if l.root() != root || len(l.running) == 0 {
+		for _, l := range p.j.line.root().members {
+			if len(l.running) == 0 || p.right(l) == none {
 				continue
 			}
 			for _, v := range l.running {

@@ -19,7 +19,8 @@ func (s *State) start(j *job, d *desk, tasks []fleet.Task) {
 	j.phase, j.desk, j.tasks, j.since, j.saved = running, d, tasks, s.now, s.now
 	j.unset(s)
 	j.slot, j.lineSlot = len(d.running), len(j.line.running)
-	d.running, j.line.running = append(d.running, j), append(j.line.running, j)
+	d.running = append(d.running, j)
+	j.line.enlist(j)
 	for i := range tasks {
 		s.visit(j, &tasks[i])
 	}
@@ -102,4 +103,5 @@ func (s *State) unslot(j *job) {
 	r[j.lineSlot].lineSlot = j.lineSlot
 	r[last] = nil
 	j.line.running = r[:last]
+	j.line.census.stale = last > 0
 }

@@ -69,7 +69,66 @@ func (s *State) rightOn(j *job, l *line) right {
 	if !mine.queue.Borrows(quota.Soon, total) {
 		return reclaim
 	}
+	j.line.queue.Take(quota.Soon, total)
+	more := mine.queue.Borrowed() >= theirs.queue.Borrowed()
+	j.line.queue.Give(quota.Soon, total)
+	if more {
+		return none // and so it would be the more, with any of theirs gone
+	}
 	return fairer
+}
+
+// census is what is known of all that runs of a line: nobody has run for longer
+// than since oldest, and nobody has a lower priority.
+type census struct {
+	oldest time.Time
+	lowest int
+	stale  bool // somebody left, so that the bounds may be too wide
+}
+
+func (l *line) enlist(j *job) {
+	if c := &l.census; len(l.running) == 0 {
+		*c = census{oldest: j.since, lowest: j.spec.Priority}
+	} else {
+		c.lowest = min(c.lowest, j.spec.Priority)
+		if j.since.Before(c.oldest) {
+			c.oldest = j.since
+		}
+	}
+	l.running = append(l.running, j)
+}
+
+// bounds brings the census up to date.
+func (l *line) bounds() census {
+	if l.census.stale {
+		c := census{oldest: l.running[0].since, lowest: l.running[0].spec.Priority}
+		for _, j := range l.running {
+			c.lowest = min(c.lowest, j.spec.Priority)
+			if j.since.Before(c.oldest) {
+				c.oldest = j.since
+			}
+		}
+		l.census = c
+	}
+	return l.census
+}
+
+// anybody finds, line by line, by what right the job may have others give way,
+// and whether there is any line of which it may.
+func (p *purge) anybody() bool {
+	found := false
+	for _, l := range p.j.line.root().members {
+		if len(l.running) == 0 {
+			continue
+		}
+		c := l.bounds()
+		if p.now.Sub(c.oldest) < p.policy.Preemption.MinRuntime || l == p.j.line && c.lowest >= p.j.spec.Priority {
+			p.rights[l] = none
+			continue
+		}
+		found = p.right(l) != none || found
+	}
+	return found
 }
 
 // fork is the two lines, just below the one that both are below, on the way to
