@@ -17,9 +17,14 @@ import (
 	"github.com/penstock/penstock/internal/store"
 )
 
-// launches is how many gangs start at once: most of a start is waiting for an
-// engine's answers.
-const launches = 8
+const (
+	// launches is how many gangs start at once: most of a start is waiting for an
+	// engine's answers.
+	launches = 32
+	// launchesInPass, of each pool, bounds for how long a burst of starts keeps a
+	// pass from all else: the next pass goes on with it.
+	launchesInPass = 4 * launches
+)
 
 // launchAttempts starts each gang that its executor hasn't got yet. Starting is
 // idempotent, so it is repeated until the executor has it.
@@ -37,13 +42,18 @@ func (c *Control) launchAttempts(ctx context.Context) error {
 	for _, o := range seen {
 		have[o.Attempt] = true
 	}
+	begun := map[string]int{} // by pool: one whose executor is away holds up no other
+	live = slices.DeleteFunc(live, func(a v1.Attempt) bool {
+		if have[a.Metadata.UID] {
+			return true
+		}
+		begun[a.Spec.Pool]++
+		return begun[a.Spec.Pool] > launchesInPass
+	})
 	errs := make([]error, len(live))
 	var all errgroup.Group
 	all.SetLimit(launches)
 	for i, a := range live {
-		if have[a.Metadata.UID] {
-			continue
-		}
 		all.Go(func() error {
 			if err := c.launch(ctx, a); err != nil {
 				errs[i] = c.failLaunch(ctx, a, err)

@@ -1,7 +1,6 @@
 package control_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/penstock/penstock"
 	v1 "github.com/penstock/penstock/api/v1"
 	"github.com/penstock/penstock/internal/control"
-	"github.com/penstock/penstock/internal/run"
 	"github.com/penstock/penstock/internal/sim"
 )
 
@@ -92,41 +90,6 @@ func TestAnAttemptThatTheStoreDoesNotKnowIsStopped(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := p.kept(); n != 0 {
 			t.Errorf("%d tasks of an attempt that nobody knows are kept", n)
-		}
-	})
-}
-
-// frozen is an executor that can't be reached for stopping anything.
-type frozen struct{ *sim.Fleet }
-
-func (frozen) Stop(context.Context, penstock.UID, time.Duration) error {
-	return &penstock.Error{Code: penstock.Unavailable, Msg: "the cluster is away"}
-}
-
-func TestAnExecutorThatIsAwayKeepsNothingFromBeingStoppedElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPlant(t, 1000)
-		other := sim.New([]v1.Node{{Name: "far", Capacity: penstock.Resources{penstock.CPU: 1000, penstock.Memory: 8 << 30}}}, p.report)
-		t.Cleanup(other.Close)
-		p.crash()
-		p.start(func(o *control.Options) {
-			o.Executors = map[string]run.Executor{"local": p.fleet, "away": frozen{other}}
-		})
-		p.apply(penstock.KindPool, "", "away", v1.PoolSpec{Executor: "away"})
-		for _, at := range []struct{ job, pool string }{{"a", "away"}, {"b", "virtual"}} {
-			spec := gang(1, 1000, map[string]string{sim.RunFor: "24h"})
-			spec.Pool = at.pool
-			p.apply(penstock.KindJob, "lab", at.job, spec)
-			p.until(at.job, penstock.PhaseRunning, time.Minute)
-		}
-		for _, name := range []string{"a", "b"} {
-			if _, err := p.server.Stop(t.Context(), "ann", penstock.Ref{Kind: penstock.KindJob, Project: "lab", Name: name}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p.until("b", penstock.PhaseStopped, time.Minute)
-		if phase := p.job("a").Metadata.Phase; phase != penstock.PhaseStopping {
-			t.Errorf("the job on the executor that is away is %s", phase)
 		}
 	})
 }
