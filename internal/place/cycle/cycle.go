@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"slices"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -118,7 +119,7 @@ func (s *State) wait(b *bucket, why block) {
 	if why.gate == passed {
 		on = append(on, &b.line.unparked)
 	}
-	if b.line.strict == Strict {
+	if b.line.strict == Strict && !slices.Contains(b.line.blocked, b) {
 		b.line.blocked = append(b.line.blocked, b)
 	}
 	s.park(b, on...)
@@ -154,10 +155,11 @@ func (s *State) admit(j *job) (block, tier) {
 }
 
 func (s *State) overQuota(j *job, b quota.Book, id int, by penstock.Amount) block {
-	q := j.line.queue
+	at, taken, limit := j.line.queue.Tight(b, id)
+	want := amountOf(j.shape.gang.Total, id)
 	return block{
-		gate: overQuota, queue: q, id: id, short: by, have: q.Drawn(b, id), limit: q.Limit(id),
-		want: amountOf(j.shape.gang.Total, id),
+		gate: overQuota, queue: at, id: id, short: by, have: taken, limit: limit, want: want,
+		never: want > j.line.queue.Limit(id),
 	}
 }
 

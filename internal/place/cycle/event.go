@@ -25,7 +25,7 @@ func (s *State) Submit(spec Job) error {
 	}
 	sh, err := s.shapeOf(&spec)
 	if err != nil {
-		return err
+		return fmt.Errorf("submit job %s: %w", spec.ID, err)
 	}
 	sh.jobs++
 	j := &job{spec: spec, shape: sh, line: l}

@@ -20,6 +20,7 @@ func (s *State) grant(j *job, d *desk, tasks []fleet.Task, victims []*job) {
 	s.granted.push(j)
 	for _, v := range victims {
 		v.phase, v.giveWayTo = stopping, j
+		j.owed++
 		v.line.queue.Give(quota.Soon, v.shape.gang.Total)
 		v.line.tokens.spend(s.policy.Preemption, s.now)
 		s.out = append(s.out, Decision{Verdict: Evict, Job: v.spec.ID, For: j.spec.ID})
@@ -27,17 +28,6 @@ func (s *State) grant(j *job, d *desk, tasks []fleet.Task, victims []*job) {
 	}
 	s.shared(j.line)
 	s.out = append(s.out, Decision{Verdict: Promise, Job: j.spec.ID, Placement: j.placement()})
-}
-
-// victims is how many still have to go for a job.
-func (s *State) victims(j *job) int {
-	n := 0
-	for _, r := range j.desk.running {
-		if r.giveWayTo == j {
-			n++
-		}
-	}
-	return n
 }
 
 // redeem starts the jobs whose place is free now, and gives up those whose node
@@ -90,20 +80,14 @@ func (s *State) claim(j *job) bool {
 	return true
 }
 
-// renege takes a promise back. Who was told to go for it still goes.
+// renege takes a promise back. Who was told to go for it still goes, and until
+// the last one has, the job has nobody else go.
 func (s *State) renege(j *job) {
 	for i := range j.tasks {
 		j.tasks[i].Break()
 	}
 	s.granted.remove(j.index)
 	j.line.queue.Give(quota.Soon, j.shape.gang.Total)
-	for _, l := range s.order {
-		for _, r := range l.running {
-			if r.giveWayTo == j {
-				r.giveWayTo = nil
-			}
-		}
-	}
 	d := j.desk
 	j.desk, j.tasks = nil, nil
 	s.release(d)

@@ -67,7 +67,8 @@ type job struct {
 	saved     time.Time // when its work was last safe
 	slot      int       // in desk.running
 	lineSlot  int       // in line.running
-	giveWayTo *job      // stopping; nil once that one is gone
+	giveWayTo *job      // stopping
+	owed      int       // how many were told to go for it, and haven't yet
 }
 
 // before is the order of turn within a tier: those that waited too long,

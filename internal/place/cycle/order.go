@@ -27,10 +27,10 @@ type line struct {
 
 	running  []*job
 	census   census
-	members  []*line // of a root: all of its tree, by name
-	freed    trigger // of a root: quota came back
-	unparked trigger // the head of a strict line moved on
-	blocked  []*bucket
+	members  []*line   // of a root: all of its tree, by name
+	freed    trigger   // of a root: quota came back
+	unparked trigger   // the head of a strict line moved on
+	blocked  []*bucket // of a strict line: those that were parked for want of room
 	tokens   tokens
 }
 
@@ -147,6 +147,7 @@ func (s *State) leave(j *job) {
 	if last := len(b.jobs.items) == 1; last {
 		s.setAside(b)
 		b.unlist()
+		b.line.blocked = slices.DeleteFunc(b.line.blocked, func(o *bucket) bool { return o == b })
 		delete(b.line.buckets, b.standing)
 	}
 	b.jobs.remove(j.index)

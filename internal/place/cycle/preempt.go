@@ -16,7 +16,7 @@ import (
 // the least price (work lost since it was last safe, and restarts), and then the
 // fewest; none of them could stay.
 func (s *State) preempt(j *job) bool {
-	if s.policy.Preemption.Most <= 0 || j.shape.foreign != "" {
+	if s.policy.Preemption.Most <= 0 || j.shape.foreign != "" || j.owed > 0 {
 		return false
 	}
 	for _, d := range s.allowed(j.shape) {
@@ -194,8 +194,11 @@ func (b bid) compare(o bid) int {
 	if c == 0 && b.node != nil {
 		c = cmp.Compare(b.node.Name(), o.node.Name())
 	}
-	if c == 0 {
-		c = cmp.Compare(b.victims[0].spec.ID, o.victims[0].spec.ID)
+	if v, w := b.victims[0], o.victims[0]; c == 0 && v != w {
+		c = 1
+		if w.before(v) {
+			c = -1 // whose turn came last goes first
+		}
 	}
 	return c
 }

@@ -40,6 +40,7 @@ type block struct {
 	of                       penstock.UID // who is before it
 	at                       time.Time    // behindHold: when that one starts, if known
 	known                    bool
+	never                    bool // overQuota: even if nobody else held anything
 }
 
 // closer says whether the answer of one pool is nearer to a yes than another.
@@ -88,18 +89,17 @@ func (s *State) reason(j *job, b block) penstock.Reason {
 		return penstock.Because(penstock.BehindOthers, penstock.Wait, "queue %s lets nobody pass, and %s waits for room in pool %s",
 			j.spec.Queue, s.who(j, b.of), b.desk.pool.Name())
 	}
-	left := s.victims(j)
-	return penstock.Because(penstock.NoCapacity, penstock.Wait, "its place in pool %s is kept for it; %d jobs that give way still hold some of it", b.desk.pool.Name(), left).
-		With("jobs", int64(left))
+	return penstock.Because(penstock.NoCapacity, penstock.Wait, "its place in pool %s is kept for it; %d jobs that give way still hold some of it", b.desk.pool.Name(), j.owed).
+		With("jobs", int64(j.owed))
 }
 
 func (s *State) quotaReason(j *job, b block) penstock.Reason {
 	name, class := s.table.Name(b.id), penstock.Wait
-	if b.want > b.limit {
+	if b.never {
 		class = penstock.Ask // no waiting makes it fit
 	}
-	return penstock.Because(penstock.QuotaExhausted, class, "queue %s: %s %s is taken of at most %s; the job wants %s, %s more than is left",
-		b.queue.Name(), name.Short(b.have), name, name.Short(b.limit), name.Short(b.want), name.Short(b.short)).
+	return penstock.Because(penstock.QuotaExhausted, class, "queue %s: %s of %s %s is taken; the job wants %s, %s more than is left",
+		b.queue.Name(), name.Short(b.have), name.Short(b.limit), name, name.Short(b.want), name.Short(b.short)).
 		With("want", int64(b.want)).With("using", int64(b.have)).With("limit", int64(b.limit)).With("short", int64(b.short))
 }
 

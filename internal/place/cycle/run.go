@@ -71,6 +71,9 @@ func (s *State) vacate(j *job) {
 			s.unvisit(j, t.Node.Number())
 		}
 	}
+	if j.giveWayTo != nil {
+		j.giveWayTo.owed--
+	}
 	j.desk, j.tasks, j.giveWayTo = nil, nil, nil
 	s.shared(j.line)
 	s.release(d)

@@ -11,13 +11,15 @@ type timer struct {
 
 // arm sets the job's timer to the next time at which waiting changes something.
 func (s *State) arm(j *job) {
-	at := j.spec.QueuedAt.Add(s.policy.HoldAfter)
-	if !at.After(s.now) {
-		at = j.spec.QueuedAt.Add(s.policy.Age)
-		if s.policy.Age <= 0 || j.aged {
-			j.unset(s)
-			return
+	var at time.Time
+	for _, after := range []time.Duration{s.policy.HoldAfter, s.policy.Age} {
+		if t := j.spec.QueuedAt.Add(after); after > 0 && t.After(s.now) && (at.IsZero() || t.Before(at)) {
+			at = t
 		}
+	}
+	if at.IsZero() {
+		j.unset(s)
+		return
 	}
 	switch {
 	case j.timer == nil:

@@ -70,6 +70,19 @@ func (q *Queue) Short(b Book, sum vector.Sum) (id int, by penstock.Amount, short
 	return 0, 0, false
 }
 
+// Tight is the queue, this one or one above, whose limit decides what Left says;
+// what of that limit is taken, and the limit.
+func (q *Queue) Tight(b Book, id int) (at *Queue, taken, limit penstock.Amount) {
+	drawn := q.books[b].drawn.At(id)
+	if q.parent == nil {
+		return q, drawn, q.quota.At(id)
+	}
+	if has(q.listed, id) && max(0, q.kept.At(id)-drawn).Add(q.parent.Left(b, id)) > q.Left(b, id) {
+		return q, drawn, q.quota.At(id).Add(q.borrow.At(id))
+	}
+	return q.parent.Tight(b, id)
+}
+
 // Limit is the most of a resource that the queue can ever hold, when nobody
 // else holds anything.
 func (q *Queue) Limit(id int) penstock.Amount {
