@@ -110,6 +110,15 @@ func (v View) Left(job int) time.Duration {
 	return t.job.Duration - t.worked(v.Now)
 }
 
+// Held is for how long a job has held its GPUs, in all.
+func (v View) Held(job int) time.Duration {
+	t := &v.run.tasks[job]
+	if t.at == nil {
+		return t.record.Held
+	}
+	return t.record.Held + v.Now - t.since
+}
+
 // At is what a job runs on; nil if it doesn't. The caller doesn't change it.
 func (v View) At(job int) []Share { return v.run.tasks[job].at }
 
