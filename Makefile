@@ -6,12 +6,12 @@ PYTHON := /usr/bin/python3
 # Packages in which goroutines share state: they are tested with the race detector, too.
 RACE := ./internal/agent/... ./internal/feed ./internal/httpapi \
 	./internal/run/local ./internal/serve/... ./internal/store/sqlite ./cmd/penstock-llama
-# Packages whose tests want a whole cluster (hack/cluster, hack/slurm), the longest first.
-ENGINES := ./internal/run/kubernetes ./internal/run/slurm/... ./examples/fleet ./deploy/...
+# Packages whose tests want a whole Kubernetes (hack/cluster).
+CLUSTER := ./internal/run/kubernetes ./examples/fleet ./deploy/...
 
 # Everything here wants the whole machine, and the demo builds after it installs.
 .NOTPARALLEL:
-.PHONY: help deps deps-test build demo test check race python tour image image-test bench cluster engines soak clean
+.PHONY: help deps deps-test build demo test check race python tour image image-test bench cluster kubernetes soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,19 +36,20 @@ demo: deps build ## take a model all the way (DEMO_FAST=1 trains less, DEMO_KEEP
 	go run ./examples/tour
 
 test: export PENSTOCK_CI = 1
-test: deps-test check engines race python image-test tour ## install what the tests need, then run all of them
+test: deps-test check kubernetes race python image-test tour ## install what the tests need, then run all of them
 
-check: ## what must be green before each commit: form, vet, all tests but those of clusters and the tour
+check: ## what must be green before each commit: form, vet, all tests but the tour and those of a cluster
 	@unformed=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformed" ]; then echo "gofmt would change: $$unformed" >&2; exit 1; fi
 	go vet ./...
-	go test -timeout 20m $$(go list ./... | grep -vxF "$$(go list $(ENGINES) ./examples/tour)")
+	go test -timeout 20m $$(go list ./... | grep -vxF "$$(go list $(CLUSTER) ./examples/tour)")
 
-# A cluster of its own, with few fake nodes: tests make those that they want.
-engines: export PENSTOCK_CLUSTER_STATE = $(CURDIR)/.build/cluster/test
-engines: ## run the tests on a real Kubernetes and a real Slurm, and start both for it
+# A cluster of its own, with few fake nodes: tests make those that they want. Its
+# one real node has two cores, so packages go one after the other.
+kubernetes: export PENSTOCK_CLUSTER_STATE = $(CURDIR)/.build/cluster/test
+kubernetes: ## run the tests on a real Kubernetes, and start it for them
 	hack/cluster up --nodes 10
-	go test -count=1 -timeout 30m $(ENGINES); status=$$?; hack/cluster down; exit $$status
+	go test -count=1 -p 1 -timeout 30m $(CLUSTER); status=$$?; hack/cluster down; exit $$status
 
 soak: ## run what takes long: 200 rounds of three servers on a database that fails
 	PENSTOCK_CHAOS_ROUNDS=200 go test -count=1 -v -timeout 60m ./internal/sim/replica

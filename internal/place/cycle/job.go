@@ -99,6 +99,7 @@ type shape struct {
 	desks   []*desk // of those that are known
 	known   int     // how many there were when desks was made
 	gang    fleet.Gang
+	heft    penstock.Amount // what it weighs when it must give way
 	each    []penstock.Resources
 	foreign penstock.Resource // a resource that nobody has; empty if there is none
 	memos   []memo
@@ -217,6 +218,7 @@ func (s *State) compile(sh *shape) error {
 		total = total.Plus(sh.each[i].Times(set.Count))
 	}
 	sh.gang.Total, _ = s.table.Sum(total)
+	sh.heft = s.heft(sh.gang.Total)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/penstock/penstock/internal/place/cycle/fleet"
@@ -65,6 +66,9 @@ func (p *purge) bids(nodes []*fleet.Node, set *fleet.Set, count int) []bid {
 // bidOn is who has to go from one node so that one more task has room there. Not
 // ok is that it can't be had, or isn't better than another bid.
 func (p *purge) bidOn(n *fleet.Node, set *fleet.Set, over *bid) (bid, bool) {
+	if over != nil && !p.mayBeat(n, over) {
+		return bid{}, false
+	}
 	var offers []bid
 	for _, v := range p.guests[n.Number()] {
 		if p.candidate(v) {
@@ -76,9 +80,6 @@ func (p *purge) bidOn(n *fleet.Node, set *fleet.Set, over *bid) (bid, bool) {
 	}
 	slices.SortFunc(offers, bid.compare)
 	b := bid{node: n, priority: offers[0].priority, price: offers[0].price, victims: offers[0].victims}
-	if over != nil && b.compare(*over) >= 0 {
-		return bid{}, false
-	}
 	face, ok := p.face(p.j, p.d), false
 	before := n.Count(&set.Want, 1<<20, face)
 	mark := 0
@@ -96,6 +97,18 @@ func (p *purge) bidOn(n *fleet.Node, set *fleet.Set, over *bid) (bid, bool) {
 		take(o.victims[0], n)
 	}
 	return b, ok && (over == nil || b.compare(*over) < 0)
+}
+
+// mayBeat says whether the cheapest who could go from a node, and no other, would
+// cost less than another bid. Most nodes of a crowd are told apart by that.
+func (p *purge) mayBeat(n *fleet.Node, over *bid) bool {
+	for _, v := range p.guests[n.Number()] {
+		c := cmp.Or(cmp.Compare(v.spec.Priority, over.priority), cmp.Compare(p.price(v), over.price))
+		if (c < 0 || c == 0 && len(over.victims) > 1) && p.candidate(v) {
+			return true
+		}
+	}
+	return false
 }
 
 func give(v *job, n *fleet.Node) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/place/cycle/quota"
+	"github.com/penstock/penstock/internal/place/cycle/vector"
 )
 
 // tokens counts the evictions of a queue's jobs in one window of time.
@@ -185,8 +186,13 @@ func (s *State) price(v *job) int64 {
 		restart = s.policy.Preemption.Restart
 	}
 	lost := (s.now.Sub(v.saved) + restart) / time.Second
+	return int64(v.shape.heft.Times(int(max(1, lost))))
+}
+
+// heft is what a gang of some sum weighs: its devices, or its CPU if it has none.
+func (s *State) heft(sum vector.Sum) penstock.Amount {
 	var devices, cpu penstock.Amount
-	for _, t := range v.shape.gang.Total {
+	for _, t := range sum {
 		switch name := s.table.Name(t.ID); {
 		case name.Accelerator():
 			devices = devices.Add(t.Amount)
@@ -195,9 +201,9 @@ func (s *State) price(v *job) int64 {
 		}
 	}
 	if devices == 0 {
-		devices = cpu
+		return cpu
 	}
-	return int64(devices.Times(int(max(1, lost))))
+	return devices
 }
 
 // within says whether so much may be evicted for the job, by the policy's ratio,

@@ -23,40 +23,38 @@ func (*FGD) Name() string { return "FGD" }
 // Score is int(100 × sigmoid((before - after) / 1000)) of the node's fragments.
 // A share goes to the device with the best score.
 func (f *FGD) Score(n *Node, r *Request) Score {
-	var after Node
-	var left [MaxDevices]int32
-	after.Type, after.CPU, after.Left = n.Type, n.CPU-r.CPU, left[:len(n.Left)]
-	copy(after.Left, n.Left)
 	before := f.mix.Fragment(n)
-	gain := func(d Devices) float64 {
+	s := bestDevices(n, r, func(after *Node) float64 {
+		return math.Trunc(100 / (1 + math.Exp(-(before-f.mix.Fragment(after))/1000)))
+	})
+	s.Tie = f.tie(n, r)
+	return s
+}
+
+// bestDevices is the request's best score on the node: value rates what would
+// be left of it. Equal devices are equally good, and the first one wins.
+func bestDevices(n *Node, r *Request, value func(after *Node) float64) Score {
+	var left [MaxDevices]int32
+	after := Node{CPU: n.CPU - r.CPU, Memory: n.Memory, Type: n.Type, Left: left[:len(n.Left)]}
+	copy(after.Left, n.Left)
+	try := func(d Devices) Score {
 		take(&after, r, d, 1)
 		defer take(&after, r, d, -1)
-		return math.Trunc(100 / (1 + math.Exp(-(before-f.mix.Fragment(&after))/1000)))
+		return Score{Value: value(&after), Devices: d}
 	}
-	tie := f.tie(n, r)
 	if r.Kind() != Share {
-		d := wholeDevices(n, r.Count)
-		return Score{gain(d), tie, d}
+		return try(wholeDevices(n, r.Count))
 	}
 	best := Score{Value: math.Inf(-1)}
 	for i, milli := range n.Left {
 		if milli < r.Milli || slices.Contains(n.Left[:i], milli) {
-			continue // equal devices are equally good, and the first one wins
+			continue
 		}
-		if v := gain(1 << i); v > best.Value {
-			best = Score{v, tie, 1 << i}
+		if s := try(1 << i); s.Value > best.Value {
+			best = s
 		}
 	}
 	return best
-}
-
-// take moves only what the devices lose.
-func take(n *Node, r *Request, d Devices, sign int32) {
-	for i := range n.Left {
-		if d.Has(i) {
-			n.Left[i] -= sign * r.Milli
-		}
-	}
 }
 
 // Fragment is the node's free device capacity, in thousandths, that a typical

@@ -3,8 +3,9 @@
 //
 // A Packer is a fleet under one Policy. Choose names the best place for a
 // Request and takes nothing; Take and Give move what a place holds. Scores are
-// remembered per shape of request and node, and only nodes that changed are
-// scored again: a cache that never shows in an answer.
+// remembered per shape of request and state of a node: nodes in the same state
+// share a score, and only states that are new are scored. It is a cache that
+// never shows in an answer.
 //
 // Everything here is a pure function of its arguments. Nodes have a place in
 // the fleet's order, and that order decides between equal scores: who wants an
@@ -120,7 +121,8 @@ type Score struct {
 // Policy rates nodes, one by one. Score is called only with a request that
 // fits the node, and depends on nothing but its arguments and what the policy
 // was made of: that is what lets a Packer remember it. It doesn't see memory,
-// which decides only whether a request fits.
+// which decides only whether a request fits, and of the tasks that a node holds
+// only which kinds there are.
 type Policy interface {
 	Name() string
 	Score(n *Node, r *Request) Score

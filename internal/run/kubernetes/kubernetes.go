@@ -149,8 +149,9 @@ type Executor struct {
 	stops map[types.UID]time.Time
 	// bound are pods that were bound here and may be mirrored without a node yet.
 	bound map[types.UID]bool
-	// asked is when the control loops last called.
-	asked time.Time
+	// called: the control loops did, less than workTime ago.
+	called bool
+	idle   *time.Timer
 }
 
 var _ run.Executor = (*Executor)(nil)
@@ -182,12 +183,18 @@ func New(o Options) (*Executor, error) {
 		cancel()
 		return nil, err
 	}
+	e.idle = time.AfterFunc(workTime, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.called = false
+	})
 	var working sync.WaitGroup
 	for range workers {
 		working.Go(func() { e.work(ctx) })
 	}
 	e.close = sync.OnceFunc(func() {
 		cancel()
+		e.idle.Stop()
 		e.queue.ShutDown()
 		working.Wait()
 		e.mirrors.wait()
@@ -203,13 +210,14 @@ const workTime = 30 * time.Second
 func (e *Executor) noteWork() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.asked = time.Now()
+	e.called = true
+	e.idle.Reset(workTime)
 }
 
 func (e *Executor) isAtWork() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return time.Since(e.asked) < workTime
+	return e.called
 }
 
 // Close ends watching and working. What was started runs on.

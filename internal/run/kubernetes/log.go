@@ -28,8 +28,15 @@ func (e *Executor) Logs(ctx context.Context, uid penstock.UID, rank int, opts ru
 		switch status := taskStatus(pod); {
 		case status != nil && status.State.Waiting == nil:
 			return e.stream(ctx, pod, opts)
-		case !opts.Follow || over(pod):
+		case over(pod):
 			return io.NopCloser(strings.NewReader("")), nil
+		case !opts.Follow:
+			// The task may have begun, even ended, before the mirror tells.
+			r, err := e.stream(ctx, pod, opts)
+			if penstock.CodeOf(err) == penstock.Invalid { // it waits, says the kubelet
+				return io.NopCloser(strings.NewReader("")), nil
+			}
+			return r, err
 		}
 		select {
 		case <-ctx.Done():
