@@ -6,6 +6,9 @@ PYTHON := /usr/bin/python3
 # Packages in which goroutines share state: they are tested with the race detector, too.
 RACE := ./internal/agent/... ./internal/feed ./internal/httpapi \
 	./internal/run/local ./internal/serve/... ./internal/store/sqlite ./cmd/penstock-llama
+# As above, but what they wait for makes it minutes: 'make soak'.
+RACE_LONG := ./internal/blob/s3 ./internal/store/postgres ./internal/run/slurm
+
 # Packages whose tests want a whole Kubernetes (hack/cluster).
 CLUSTER := ./internal/run/kubernetes ./examples/fleet ./deploy/...
 
@@ -51,8 +54,9 @@ kubernetes: ## run the tests on a real Kubernetes, and start it for them
 	hack/cluster up --nodes 10
 	go test -count=1 -p 1 -timeout 30m $(CLUSTER); status=$$?; hack/cluster down; exit $$status
 
-soak: ## run what takes long: 200 rounds of three servers on a database that fails
+soak: ## run what takes long: 200 rounds of three servers on a database that fails; real engines under the race detector
 	PENSTOCK_CHAOS_ROUNDS=200 go test -count=1 -v -timeout 60m ./internal/sim/replica
+	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout 60m $(RACE_LONG)
 
 race: ## run the tests of concurrent packages under the race detector
 	CGO_ENABLED=1 go test -race -short $(RACE)

@@ -285,7 +285,7 @@ func job(i int, of likeness) cycle.Job {
 	}
 	j := cycle.Job{
 		ID: penstock.UID(fmt.Sprintf("job-%07d", i)), Queue: "queue-" + string(rune('0'+i%10)), Priority: draw / 128 % 3,
-		QueuedAt: epoch.Add(-time.Duration(i) * time.Millisecond), Limit: time.Duration(1+draw/1024%4) * time.Hour,
+		QueuedAt: epoch.Add(time.Duration(i-2_000_000) * time.Millisecond), Limit: time.Duration(1+draw/1024%4) * time.Hour,
 		Sets: []cycle.Set{{Name: "w", Count: 1, Each: each}},
 	}
 	if of == unlike {

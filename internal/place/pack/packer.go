@@ -151,15 +151,14 @@ func (p *Packer) score(t *table, i int, r *Request) *Score {
 	return s
 }
 
-// table has room for one state more than there are nodes: a node that moves
-// enters its new state before others could leave theirs.
+// table has a cell for each state that there can be: as many as nodes.
 func (p *Packer) table(r *Request) *table {
 	if _, random := p.policy.(Random); random {
 		p.scoring = Fresh
 	}
 	t := p.tables[r.Shape()]
 	if t == nil {
-		size := len(p.nodes) + 1
+		size := len(p.nodes)
 		if p.cells += size; p.cells > maxCells {
 			p.forget()
 			p.cells = size
