@@ -1,0 +1,106 @@
+package pack
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Learner counts the shapes that were asked for. Older requests count less:
+// half after halfLife further ones. A short memory costs much (the last 1,000
+// arrivals alone lose 0.8 points of allocation to all of openb's default list),
+// so halfLife should be thousands.
+type Learner struct {
+	index  map[Shape]int // in seen
+	seen   []Counted
+	weight float64 // of the next request; what was counted before stays as it is
+	growth float64
+}
+
+const (
+	maxLearned = 4096 // shapes that are remembered; beyond, the rarer half goes
+	rescale    = 1e100
+)
+
+// NewLearner starts with a prior, whose counts decay as all others do.
+func NewLearner(prior []Counted, halfLife float64) *Learner {
+	l := &Learner{index: map[Shape]int{}, weight: 1, growth: math.Exp2(1 / max(halfLife, 1))}
+	for _, c := range prior {
+		l.add(c.Shape, c.N)
+	}
+	return l
+}
+
+// Saw counts a request, whether it found a place or not.
+func (l *Learner) Saw(r Request) {
+	if !r.Valid() {
+		return
+	}
+	l.weight *= l.growth
+	if l.weight > rescale {
+		for i := range l.seen {
+			l.seen[i].N /= l.weight
+		}
+		l.weight = 1
+	}
+	l.add(r.Shape(), l.weight)
+}
+
+func (l *Learner) add(s Shape, n float64) {
+	i, known := l.index[s]
+	if !known {
+		if len(l.seen) >= maxLearned {
+			l.prune()
+		}
+		i = len(l.seen)
+		l.index[s] = i
+		l.seen = append(l.seen, Counted{Shape: s})
+	}
+	l.seen[i].N += n
+}
+
+func (l *Learner) prune() {
+	slices.SortStableFunc(l.seen, func(a, b Counted) int { return cmp.Compare(b.N, a.N) })
+	l.seen = l.seen[:maxLearned/2]
+	clear(l.index)
+	for i := range l.seen {
+		l.index[l.seen[i].Shape] = i
+	}
+}
+
+// Seen is the counts by now, in units of the latest request.
+func (l *Learner) Seen() []Counted {
+	seen := slices.Clone(l.seen)
+	for i := range seen {
+		seen[i].N /= l.weight
+	}
+	return seen
+}
+
+// Prior is what to expect of a fleet before anything was seen: mostly single
+// devices, whole and shared, some groups up to the largest node, and tasks
+// without a device, each with as much CPU as falls to its devices. It counts as
+// much as 100 requests.
+func Prior(empty []Node) []Counted {
+	var cpu, gpu int64
+	most := 0
+	for i := range empty {
+		cpu, gpu, most = cpu+max(empty[i].CPU, 0), gpu+empty[i].GPU(), max(most, len(empty[i].Left))
+	}
+	if gpu == 0 {
+		return []Counted{{Shape{CPU: 1000}, 100}}
+	}
+	per := float64(cpu) / float64(gpu)
+	of := func(count int, milli int32, n float64) Counted {
+		return Counted{Shape{CPU: int64(per * float64(count) * float64(milli)), Count: count, Milli: milli}, n}
+	}
+	prior := []Counted{of(1, Whole, 40), of(1, Whole/2, 20), of(1, Whole/4, 20), {Shape{CPU: int64(per * Whole)}, 10}}
+	groups := 0
+	for count := 2; count <= most; count *= 2 {
+		groups++
+	}
+	for count := 2; count <= most; count *= 2 {
+		prior = append(prior, of(count, Whole, 10/float64(groups)))
+	}
+	return prior
+}
