@@ -77,7 +77,7 @@ func measure() (f figures, err error) {
 			f.Round1M = r.cpu
 		}
 	}
-	for _, queued := range []int{32_000, 100_000, 320_000} {
+	for _, queued := range []int{32_000, 100_000, 200_000} {
 		if r, err = firstRound(queued, unlike); err != nil {
 			return f, err
 		}

@@ -32,6 +32,8 @@ type line struct {
 	unparked trigger   // the head of a strict line moved on
 	blocked  []*bucket // of a strict line: those that were parked for want of room
 	tokens   tokens
+	right    right  // of the job for which victims are sought, on this line
+	searched uint64 // in which search that was found
 }
 
 // Passing is whether jobs of a queue may pass those before them.

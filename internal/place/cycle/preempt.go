@@ -24,8 +24,9 @@ func (s *State) preempt(j *job) bool {
 		if m.never && m.checked == d.pool.Version()+1 || j.line.inFront(j, d) != nil {
 			continue
 		}
-		p := &purge{State: s, j: j, d: d, rights: map[*line]right{}}
-		if tasks := p.search(); tasks != nil {
+		s.search++
+		p := &purge{State: s, j: j, d: d}
+		if tasks := p.find(); tasks != nil {
 			s.grant(j, d, tasks, p.victims)
 			return true
 		}
@@ -40,17 +41,15 @@ type purge struct {
 	j       *job
 	d       *desk
 	victims []*job
-	rights  map[*line]right // as of the last change
-	spent   map[*line]int   // evictions of lines in this search
+	spent   map[*line]int // evictions of lines in this search
 }
 
 // rounds bounds how often a search makes room and tries again.
 const rounds = 64
 
-// search finds victims and a place, or leaves everything as it was. With a place
+// find finds victims and a place, or leaves everything as it was. With a place
 // the victims hold again what they held, and the place is only named.
-func (p *purge) search() []fleet.Task {
-	p.spent = map[*line]int{}
+func (p *purge) find() []fleet.Task {
 	if !p.anybody() {
 		return nil
 	}
@@ -92,6 +91,9 @@ func (p *purge) attempt() ([]fleet.Task, fleet.Shortage) {
 // evict lets a victim hold nothing.
 func (p *purge) evict(v *job) {
 	p.victims = append(p.victims, v)
+	if p.spent == nil {
+		p.spent = map[*line]int{}
+	}
 	p.spent[v.line]++
 	v.line.queue.Give(quota.Soon, v.shape.gang.Total)
 	if v.desk == p.d {
@@ -99,7 +101,7 @@ func (p *purge) evict(v *job) {
 			v.tasks[i].Give(fleet.Short)
 		}
 	}
-	clear(p.rights)
+	p.State.search++ // what was found by right is void
 }
 
 // restore gives the victims after the first n back what they held.
@@ -119,7 +121,7 @@ func (p *purge) takeBack(v *job) {
 			v.tasks[i].Take(fleet.Short)
 		}
 	}
-	clear(p.rights)
+	p.State.search++ // what was found by right is void
 }
 
 // candidate says whether a running job may be evicted next.
@@ -133,15 +135,14 @@ func (p *purge) candidate(v *job) bool {
 
 // right is rightOn for the present set of victims, within the rate of evictions.
 func (p *purge) right(l *line) right {
-	r, known := p.rights[l]
-	if !known {
-		r = p.rightOn(p.j, l)
+	if l.searched != p.State.search {
+		r := p.rightOn(p.j, l)
 		if r != none && l.tokens.left(p.policy.Preemption, p.now) <= p.spent[l] {
 			r = none
 		}
-		p.rights[l] = r
+		l.right, l.searched = r, p.State.search
 	}
-	return r
+	return l.right
 }
 
 // lawful evicts the chosen one by one, each by right as it is then: what the set

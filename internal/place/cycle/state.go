@@ -93,6 +93,7 @@ type State struct {
 	ready     heap[*line] // with somebody to take up within the nominal quota
 	borrowers heap[*line] // roots of trees with somebody who would borrow
 	cycling   bool
+	search    uint64  // which search, and with which victims: see line.right
 	unknown   trigger // a pool, or a resource, that nobody had before
 	out       []Decision
 }

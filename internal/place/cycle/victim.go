@@ -124,7 +124,7 @@ func (p *purge) anybody() bool {
 		}
 		c := l.bounds()
 		if p.now.Sub(c.oldest) < p.policy.Preemption.MinRuntime || l == p.j.line && c.lowest >= p.j.spec.Priority {
-			p.rights[l] = none
+			l.right, l.searched = none, p.State.search
 			continue
 		}
 		found = p.right(l) != none || found

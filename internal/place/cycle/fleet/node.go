@@ -252,3 +252,26 @@ func (n *Node) empty() (restore func()) {
 		n.refresh()
 	}
 }
+
+// Used is what jobs hold of a resource, also beyond a capacity that has shrunk.
+// Of devices nothing is counted here: those are held one by one.
+func (n *Node) Used(id int) penstock.Amount { return n.used.At(id) }
+
+// Faults says what is wrong with the node's books: nothing, unless the package
+// has a bug. Tests and simulations ask it after every step.
+func (n *Node) Faults() (found []string) {
+	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	for id := range n.room {
+		if n.room[id] < 0 || n.used.At(id) < 0 || n.promised.At(id) < 0 {
+			say("resource %d has %d left, %d used, %d promised", id, n.room[id], n.used.At(id), n.promised.At(id))
+		}
+	}
+	for _, g := range n.groups {
+		for _, d := range g.devices {
+			if d.used < 0 || d.used > pack.Whole || d.promised < 0 || d.promised > pack.Whole || d.room != max(0, pack.Whole-d.used-d.promised) {
+				say("device %s has %d left, %d used, %d promised", d.ID, d.room, d.used, d.promised)
+			}
+		}
+	}
+	return found
+}
