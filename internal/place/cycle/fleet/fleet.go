@@ -47,9 +47,6 @@ func New(table *vector.Table, packing Packing) *Fleet {
 	return &Fleet{table: table, packing: packing, scores: map[pack.Shape]*scores{}, kinds: map[int]uint8{}}
 }
 
-// Pools lists the pools by name. The caller doesn't change the list.
-func (f *Fleet) Pools() []*Pool { return f.pools }
-
 // Find is the pool of a name, or nil.
 func (f *Fleet) Find(name string) *Pool {
 	i, found := slices.BinarySearchFunc(f.pools, name, func(p *Pool, n string) int { return cmp.Compare(p.name, n) })
@@ -106,12 +103,6 @@ func (p *Pool) Name() string { return p.name }
 
 // Nodes lists the nodes by name. The caller doesn't change the list.
 func (p *Pool) Nodes() []*Node { return p.nodes }
-
-// Room is what all nodes have left together of a resource.
-func (p *Pool) Room(id int) penstock.Amount { return p.room.At(id) }
-
-// Capacity is what all nodes have.
-func (p *Pool) Capacity(id int) penstock.Amount { return p.capacity.At(id) }
 
 // Version grows whenever a node is added, changed or removed.
 func (p *Pool) Version() uint64 { return p.version }

@@ -86,15 +86,6 @@ func (n *Node) Number() int { return n.number }
 // Gone says whether the node was removed.
 func (n *Node) Gone() bool { return n.pool == nil }
 
-// Keeps says whether a reservation keeps something of the node.
-func (n *Node) Keeps() bool { return n.kept != nil }
-
-// Room is what the node has left of a resource.
-func (n *Node) Room(id int) penstock.Amount { return n.room.At(id) }
-
-// Capacity is what it has.
-func (n *Node) Capacity(id int) penstock.Amount { return n.capacity.At(id) }
-
 func (p *Pool) check(s Spec) error {
 	invalid := func(format string, args ...any) error {
 		return &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("node %s of pool %s: %s", s.Name, p.name, fmt.Sprintf(format, args...))}

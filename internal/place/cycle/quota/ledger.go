@@ -33,12 +33,6 @@ func (q *Queue) move(b Book, sum vector.Sum, sign penstock.Amount) {
 // Used is what the queue and all below hold of a resource.
 func (q *Queue) Used(b Book, id int) penstock.Amount { return q.books[b].used.At(id) }
 
-// Drawn is what of its quota is taken, by itself or by others.
-func (q *Queue) Drawn(b Book, id int) penstock.Amount { return q.books[b].drawn.At(id) }
-
-// Quota is the queue's nominal quota and what the queues below lend.
-func (q *Queue) Quota(id int) penstock.Amount { return q.quota.At(id) }
-
 // Bounds says whether the queue, or one above it, limits a resource.
 func (q *Queue) Bounds(id int) bool { return has(q.bound, id) }
 

@@ -103,9 +103,6 @@ func (q *Queue) Root() *Queue {
 	return q
 }
 
-// Find is the queue of a name, or nil.
-func (t *Tree) Find(name string) *Queue { return t.queues[name] }
-
 // Set declares a queue, or changes it. What it holds stays as it is: a quota
 // that was lowered below it is worked off, and nothing is below 0.
 func (t *Tree) Set(s Spec) (*Queue, error) {

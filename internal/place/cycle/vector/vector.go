@@ -83,15 +83,6 @@ type Term struct {
 // Sum is amounts of a few resources, in the order of their names.
 type Sum []Term
 
-// Times is s taken n times, held at the end of the range.
-func (s Sum) Times(n int) Sum {
-	out := make(Sum, len(s))
-	for i, t := range s {
-		out[i] = Term{t.ID, t.Amount.Times(n)}
-	}
-	return out
-}
-
 // Vector is an amount of each resource by its number; what lies beyond its end
 // is 0.
 type Vector []penstock.Amount
