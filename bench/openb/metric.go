@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 )
 
 // columns are the whole percents of arrived demand, 0 to 130.
@@ -9,7 +10,8 @@ const columns = 131
 
 // curve is the allocation, in percent of all GPUs, at each whole percent of
 // arrived demand. It rounds where the authors' scripts do: each arrival's
-// percent to a whole number, each allocation and each mean to two decimals.
+// percent to a whole number, each allocation and each mean to two decimals. A
+// column that no arrival falls in takes those of its neighbours.
 func curve(steps []step, capacity int64) [columns]float64 {
 	var bins [columns][]float64
 	percent := float64(capacity) / 100
@@ -23,7 +25,11 @@ func curve(steps []step, capacity int64) [columns]float64 {
 	for x := range c {
 		in := bins[x]
 		if len(in) == 0 {
-			in = append(append(in, bins[max(x-1, 0)]...), bins[min(x+1, columns-1)]...)
+			in = slices.Concat(bins[max(x-1, 0)], bins[min(x+1, columns-1)])
+		}
+		if len(in) == 0 { // arrivals so large that they jump over columns
+			c[x] = c[max(x-1, 0)]
+			continue
 		}
 		c[x] = hundredths(sum(in) / float64(len(in)))
 	}

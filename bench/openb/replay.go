@@ -38,25 +38,30 @@ func newScenario(f *fleet, w *workload, seed int64) scenario {
 // drawn from the sorted list, or removes some. The stop test counts one GPU of
 // a pod only, as the authors' does.
 func tune(r *rand.Rand, pods, sorted []pod, capacity int64) []pod {
-	limit := int64(demand * float64(capacity))
+	limit := demand * float64(capacity)
 	var total int64
 	for i := range pods {
 		total += pods[i].request.GPU()
 	}
-	for total > limit {
-		i := r.Intn(len(pods))
-		total -= pods[i].request.GPU()
-		pods = slices.Delete(pods, i, i+1)
+	if float64(total) == limit {
+		return pods
 	}
-	for total < limit {
+	if float64(total) > limit {
+		for float64(total) > limit {
+			i := r.Intn(len(pods))
+			total -= pods[i].request.GPU()
+			pods = slices.Delete(pods, i, i+1)
+		}
+		return pods
+	}
+	for { // even where the limit is met already: then pods without a GPU go on
 		p := sorted[r.Intn(len(sorted))]
-		if total+int64(p.request.Milli) > limit {
-			break
+		if float64(total+int64(p.request.Milli)) > limit {
+			return pods
 		}
 		total += p.request.GPU()
 		pods = append(pods, p)
 	}
-	return pods
 }
 
 // step is the state after one arrival, in thousandths of a GPU.

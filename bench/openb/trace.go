@@ -148,8 +148,14 @@ func readWorkload(name, file string, f *fleet) (*workload, error) {
 		w.pods = append(w.pods, pod{cell("name"), r, spec})
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(w.pods, func(p pod) bool { return p.request.GPU() > 0 }) {
+		return nil, &penstock.Error{Code: penstock.Invalid, Msg: "no pod asks for a GPU", Where: file, Hint: "demand is counted in GPUs: give a list with some"}
+	}
 	slices.SortStableFunc(w.pods, func(a, b pod) int { return cmp.Compare(a.name, b.name) })
-	return w, err
+	return w, nil
 }
 
 // noType is a type that no node has: what only wants models that the fleet
