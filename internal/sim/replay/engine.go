@@ -170,7 +170,11 @@ func (r *run) start(d Decision) error {
 	} else {
 		t.ready += t.job.Restart
 	}
-	r.push(event{at: t.ready + t.job.Duration - t.done, kind: Finished, job: d.Job, epoch: t.epoch})
+	end := t.ready + t.job.Duration - t.done
+	if end < r.now {
+		return r.wrong(t, "started, and would end after more than the 292 years that a replay can last")
+	}
+	r.push(event{at: end, kind: Finished, job: d.Job, epoch: t.epoch})
 	r.plan(d.Job)
 	return nil
 }

@@ -18,7 +18,7 @@ func ReadMuri(in io.Reader, name string) ([]Job, error) {
 	var jobs []Job
 	err := rows(in, name, []string{"job_id", "num_gpu", "submit_time", "iterations", "model_name", "iteration_time"}, func(r *row) {
 		iterations := r.whole("iterations", 1, 1<<40)
-		each := r.positive("iteration_time", r.span("iteration_time", time.Millisecond))
+		each := r.positive("iteration_time", r.span("iteration_time", time.Millisecond).Truncate(time.Microsecond))
 		j := Job{
 			Name: r.text("job_id"), Where: r.where, Queue: "muri",
 			GPUs:     int(r.whole("num_gpu", 1, mostGPUs)),

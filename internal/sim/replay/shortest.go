@@ -3,7 +3,6 @@ package replay
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // By is what the oracle counts as short.
@@ -50,11 +49,11 @@ func (s *Shortest) Decide(v View) ([]Decision, error) {
 		return nil, nil
 	}
 	s.moved = false
-	left := make(map[*Job]time.Duration, len(s.jobs))
+	left := make(map[*Job]float64, len(s.jobs))
 	for _, j := range s.jobs {
-		left[j] = v.Left(j.ID)
+		left[j] = float64(v.Left(j.ID))
 		if s.by == Service {
-			left[j] *= time.Duration(j.GPUs)
+			left[j] *= float64(j.GPUs)
 		}
 	}
 	slices.SortStableFunc(s.jobs, func(a, b *Job) int { return cmp.Compare(left[a], left[b]) })

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/sim/replay"
 )
 
@@ -36,7 +37,7 @@ func (l Levels) of(service time.Duration) int {
 func (s *Scheduler) demote(v replay.View) []replay.Decision {
 	var out []replay.Decision
 	for _, j := range s.runs {
-		if at := s.levels.of(v.Held(j.ID) * time.Duration(j.GPUs)); at > s.level[j.ID] {
+		if at := s.levels.of(time.Duration(penstock.Amount(v.Held(j.ID)).Times(j.GPUs))); at > s.level[j.ID] {
 			s.level[j.ID] = at
 			out = append(out, replay.Decision{Verb: replay.Stop, Job: j.ID})
 		}
