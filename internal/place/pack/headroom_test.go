@@ -129,3 +129,28 @@ func TestAPriorFitsAnyFleet(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatNoFleetCanHoldHoldsNothingUp: a shape that fits nowhere has no room to
+// lose, whatever its weight.
+func TestWhatNoFleetCanHoldHoldsNothingUp(t *testing.T) {
+	nodes := []pack.Node{{CPU: 8000, Left: []int32{1000}}, {CPU: 4000, Left: []int32{1000}}}
+	impossible, small := whole(1, 8), whole(4000, 1)
+	seen := []pack.Counted{{Shape: impossible.Shape(), N: 1000}, {Shape: small.Shape(), N: 1}}
+	if failed := fill(t, packer(t, nodes, pack.NewHeadroom(seen)), repeat(small, 2)); failed > 0 {
+		t.Errorf("%d of 2 found no place", failed)
+	}
+}
+
+// TestRetuningKeepsWhatIsTaken and scores with the new policy only.
+func TestRetuningKeepsWhatIsTaken(t *testing.T) {
+	nodes := []pack.Node{{CPU: 10, Left: []int32{1000}}, {CPU: 10, Left: []int32{1000, 1000}}}
+	scale := pack.ScaleOf(nodes)
+	p := packer(t, nodes, pack.BestFit{Scale: scale})
+	if at, _ := p.Choose(share(1, 500), nil); at.Node != 0 {
+		t.Errorf("best fit chose node %d", at.Node)
+	}
+	p.Retune(pack.Spread{Scale: scale})
+	if at, _ := p.Choose(share(1, 500), nil); at.Node != 1 {
+		t.Errorf("spreading chose node %d", at.Node)
+	}
+}

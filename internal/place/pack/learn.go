@@ -80,7 +80,7 @@ func (l *Learner) Seen() []Counted {
 // Prior is what to expect of a fleet before anything was seen: mostly single
 // devices, whole and shared, some groups up to the largest node, and tasks
 // without a device, each with as much CPU as falls to its devices. It counts as
-// much as 100 requests.
+// much as 10 requests: heavier ones hold what is learned back.
 func Prior(empty []Node) []Counted {
 	var cpu, gpu int64
 	most := 0
@@ -88,19 +88,19 @@ func Prior(empty []Node) []Counted {
 		cpu, gpu, most = cpu+max(empty[i].CPU, 0), gpu+empty[i].GPU(), max(most, len(empty[i].Left))
 	}
 	if gpu == 0 {
-		return []Counted{{Shape{CPU: 1000}, 100}}
+		return []Counted{{Shape{CPU: 1000}, 10}}
 	}
 	per := float64(cpu) / float64(gpu)
 	of := func(count int, milli int32, n float64) Counted {
 		return Counted{Shape{CPU: int64(per * float64(count) * float64(milli)), Count: count, Milli: milli}, n}
 	}
-	prior := []Counted{of(1, Whole, 40), of(1, Whole/2, 20), of(1, Whole/4, 20), {Shape{CPU: int64(per * Whole)}, 10}}
+	prior := []Counted{of(1, Whole, 4), of(1, Whole/2, 2), of(1, Whole/4, 2), {Shape{CPU: int64(per * Whole)}, 1}}
 	groups := 0
 	for count := 2; count <= most; count *= 2 {
 		groups++
 	}
 	for count := 2; count <= most; count *= 2 {
-		prior = append(prior, of(count, Whole, 10/float64(groups)))
+		prior = append(prior, of(count, Whole, 1/float64(groups)))
 	}
 	return prior
 }
