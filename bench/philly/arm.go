@@ -21,6 +21,7 @@ const (
 	asked      = 5 * time.Minute  // how often the loop runs at least, while a job waits
 	window     = 28 * 24 * time.Hour
 	fill       = 0.9 // of the fleet, by the work of the busiest window
+	parts      = 20  // of the curve of use
 )
 
 // arm is one way to run the fleet.
@@ -89,7 +90,8 @@ func cpu() (time.Duration, error) {
 }
 
 // figures are those of an arm. Held is which part of the GPUs was held until the
-// last job came, Peak the same in the busiest days. Jain is the index over the
+// last job came, Peak the same in the busiest days, Curve in each of equal parts
+// of the time to the end of the last job. Jain is the index over the
 // clusters' paces; Rho and Worst are the mean and the largest of their
 // finish-time fairness against the arm without borrowing.
 type figures struct {
@@ -97,6 +99,7 @@ type figures struct {
 	JCT    float64       `json:"avg_jct_s"`
 	Held   float64       `json:"utilisation"`
 	Peak   float64       `json:"utilisation_busiest_28d"`
+	Curve  []float64     `json:"utilisation_over_time"`
 	Jain   float64       `json:"jain"`
 	Rho    float64       `json:"rho_mean"`
 	Worst  float64       `json:"rho_worst"`
@@ -116,7 +119,7 @@ func (d outcomes) figures(i int, l load) figures {
 	}
 	return figures{
 		Wait: r.Spread(replay.Record.Wait), JCT: r.Spread(replay.Record.JCT).Mean,
-		Held: r.Utilisation(0, l.span), Peak: r.Utilisation(l.from, l.to),
+		Held: r.Utilisation(0, l.span), Peak: r.Utilisation(l.from, l.to), Curve: r.Curve(parts),
 		Jain: replay.Jain(pace), Rho: stat.Mean(rho, nil), Worst: slices.Max(rho),
 		Stops: r.Stops(), Lost: r.LostGPUSeconds() / 3600, Cycles: r.Cycles, CPU: o.cpu.Seconds(),
 	}
