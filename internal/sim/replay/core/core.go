@@ -6,10 +6,7 @@ package core
 
 import (
 	"fmt"
-	"math"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/penstock/penstock"
@@ -171,36 +168,4 @@ func shares(p *cycle.Placement) ([]replay.Share, error) {
 		at[i] = replay.Share{Node: n, GPUs: len(t.Devices)}
 	}
 	return at, nil
-}
-
-// Quotas shares a fleet out among the queues of a trace in proportion to the
-// GPU-seconds of their jobs, rounded, but gives none less
-// than its widest job, so that each can run on its own quota. For that the sum
-// may be more than the fleet.
-func Quotas(jobs []replay.Job, gpus int) []Queue {
-	type use struct {
-		name    string
-		service float64
-		widest  int
-	}
-	var all []use
-	total := 0.0
-	for _, j := range jobs {
-		i := slices.IndexFunc(all, func(u use) bool { return u.name == j.Queue })
-		if i < 0 {
-			i = len(all)
-			all = append(all, use{name: j.Queue})
-		}
-		all[i].service += j.Duration.Seconds() * float64(j.GPUs)
-		all[i].widest = max(all[i].widest, j.GPUs)
-	}
-	for _, u := range all {
-		total += u.service
-	}
-	queues := make([]Queue, len(all))
-	for i, u := range all {
-		queues[i] = Queue{Name: u.name, Nominal: max(u.widest, int(math.Round(u.service/total*float64(gpus))))}
-	}
-	slices.SortFunc(queues, func(a, b Queue) int { return strings.Compare(a.Name, b.Name) })
-	return queues
 }

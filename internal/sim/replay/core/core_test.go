@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/penstock/penstock/internal/place/cycle"
 	"github.com/penstock/penstock/internal/sim/replay"
@@ -12,17 +13,50 @@ import (
 )
 
 // TestQuotasFollowUseAndFitTheWidestJob: a uses three quarters of the GPU-time;
-// c uses next to nothing, but one of its jobs is 6 GPUs wide.
+// c uses next to nothing, but one of its jobs is 6 GPUs wide, so that a and b
+// share 10 of 16 GPUs: 7.5 and 2.5.
 func TestQuotasFollowUseAndFitTheWidestJob(t *testing.T) {
-	got := core.Quotas([]replay.Job{
+	jobs := []replay.Job{
 		{Queue: "b", GPUs: 1, Duration: 1000 * time.Second},
-		{Queue: "c", GPUs: 6, Duration: time.Millisecond},
+		{Queue: "c", GPUs: 6, Duration: time.Nanosecond},
 		{Queue: "a", GPUs: 2, Duration: 1500 * time.Second},
-	}, 16)
-	want := []core.Queue{{Name: "a", Nominal: 12}, {Name: "b", Nominal: 4}, {Name: "c", Nominal: 6}}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
 	}
+	for gpus, want := range map[int][]core.Queue{
+		16: {{Name: "a", Nominal: 8}, {Name: "b", Nominal: 2}, {Name: "c", Nominal: 6}},
+		6:  {{Name: "a", Nominal: 2}, {Name: "b", Nominal: 1}, {Name: "c", Nominal: 6}},
+	} {
+		if d := cmp.Diff(want, core.Quotas(jobs, gpus)); d != "" {
+			t.Errorf("%d GPUs: (-want +got)\n%s", gpus, d)
+		}
+	}
+}
+
+// TestQuotasAddUpToTheFleet, unless the widest jobs don't fit side by side.
+func TestQuotasAddUpToTheFleet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		jobs := make([]replay.Job, rapid.IntRange(1, 30).Draw(t, "jobs"))
+		widest, wide := map[string]int{}, 0
+		for i := range jobs {
+			j := replay.Job{
+				Queue:    rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(t, "queue"),
+				GPUs:     rapid.IntRange(1, 64).Draw(t, "gpus"),
+				Duration: time.Duration(rapid.Int64Range(1, 1e15).Draw(t, "duration")),
+			}
+			jobs[i], widest[j.Queue] = j, max(widest[j.Queue], j.GPUs)
+		}
+		for _, w := range widest {
+			wide += w
+		}
+		gpus, sum := rapid.IntRange(1, 2000).Draw(t, "fleet"), 0
+		for _, q := range core.Quotas(jobs, gpus) {
+			if sum += q.Nominal; q.Nominal < widest[q.Name] {
+				t.Errorf("queue %s has %d GPUs, and a job of %d", q.Name, q.Nominal, widest[q.Name])
+			}
+		}
+		if sum != max(gpus, wide) {
+			t.Errorf("quotas of %d GPUs in all, of %d; the widest jobs want %d", sum, gpus, wide)
+		}
+	})
 }
 
 func TestStepsRiseByTheirFactor(t *testing.T) {
