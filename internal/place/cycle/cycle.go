@@ -14,10 +14,12 @@ import (
 // A time before that of the last Cycle counts as that one.
 func (s *State) Cycle(now time.Time) []Decision {
 	// 1. Time passes: shares decay, who waited long enough is taken up again, and
-	// what was kept on pools where something changed is given free.
-	s.begin(now)
-	// 2. Jobs for which others gave way start on what they left.
+	// jobs for which others gave way start on what those left.
+	s.pass(now)
 	s.redeem()
+	// 2. Whom room or quota that came back could help is taken up, and what was
+	// kept on pools where something changed is given free.
+	s.loosen()
 	// 3. In turn: within the nominal quota before borrowing, the smaller share
 	// before the larger, then priority, then age.
 	for b := s.turn(); b != nil; b = s.turn() {
@@ -52,13 +54,29 @@ func (s *State) Cycle(now time.Time) []Decision {
 	return s.end()
 }
 
-func (s *State) begin(now time.Time) {
+func (s *State) pass(now time.Time) {
 	s.out = nil
+	s.cycles++
 	if now.After(s.now) {
 		s.now = now
 	}
 	s.tree.Advance(s.now)
 	s.ring()
+}
+
+func (s *State) loosen() {
+	for _, d := range s.desks {
+		if d.loose {
+			d.loose = false
+			s.fireIf(&d.freed, func(b *bucket) bool { return s.roomMayHelp(b, d) })
+		}
+	}
+	for _, l := range s.order {
+		if l.loose {
+			l.loose = false
+			s.fireIf(&l.freed, s.quotaMayHelp)
+		}
+	}
 	s.cycling = true
 	for _, d := range s.desks {
 		d.asked, d.before = 0, nil
@@ -67,6 +85,24 @@ func (s *State) begin(now time.Time) {
 		}
 		d.dirty = false
 	}
+}
+
+// roomMayHelp says whether room that came back can change why a bucket waits. In
+// a crowd most want more than there is, and stay parked; but somebody must be
+// the first for whom room is kept.
+func (s *State) roomMayHelp(b *bucket, d *desk) bool {
+	return b.why.gate != noRoom || d.hold == nil || d.pool.Offers(&b.shape.gang) || s.mayPreempt(b.head())
+}
+
+// quotaMayHelp says the same of quota that came back.
+func (s *State) quotaMayHelp(b *bucket) bool {
+	q, total := b.line.queue, b.shape.gang.Total
+	for _, book := range []quota.Book{quota.Now, quota.Soon} {
+		if _, _, short := q.Short(book, total); short {
+			return b.why.gate != overQuota || s.mayPreempt(b.head())
+		}
+	}
+	return true
 }
 
 // turn is next, until nobody is left who could start; who waited behind what is
@@ -179,8 +215,8 @@ func (s *State) place(j *job) (*desk, []fleet.Task, block) {
 	return nil, nil, why
 }
 
-// placeOn tries one pool. A shape that found no room finds none until some comes
-// back, so most jobs of a crowd are answered without a trial.
+// placeOn tries one pool. A shape that found no room in a cycle finds none in the
+// rest of it, so most jobs of a crowd are answered without a trial.
 func (s *State) placeOn(j *job, d *desk) ([]fleet.Task, block) {
 	m := j.shape.memo(d)
 	if m.never && m.checked == d.pool.Version()+1 {
@@ -189,7 +225,7 @@ func (s *State) placeOn(j *job, d *desk) ([]fleet.Task, block) {
 	if first := j.line.inFront(j, d); first != nil {
 		return nil, block{gate: passed, desk: d, of: first.spec.ID}
 	}
-	if m.short == d.rooms {
+	if m.short == d.rooms && m.cycle == s.cycles {
 		return nil, block{gate: noRoom, desk: d, lack: m.lack}
 	}
 	face := s.face(j, d)
@@ -209,7 +245,7 @@ func (s *State) placeOn(j *job, d *desk) ([]fleet.Task, block) {
 			return nil, d.hold.behind(d)
 		}
 	}
-	m.short, m.lack = d.rooms, lack
+	m.short, m.lack, m.cycle = d.rooms, lack, s.cycles
 	if m.checked != d.pool.Version()+1 {
 		short, ever := d.pool.Ever(&j.shape.gang)
 		m.never, m.checked, m.neverLack = !ever, d.pool.Version()+1, short

@@ -195,11 +195,9 @@ func (s *State) RemoveNode(pool, name string) error {
 	if err != nil {
 		return err
 	}
-	n := d.pool.Find(name)
 	if err := d.pool.RemoveNode(name); err != nil {
 		return err
 	}
-	s.guests[n.Number()] = nil
 	s.release(d) // what was kept there must be sought elsewhere
 	s.fire(&d.changed)
 	return nil
@@ -231,6 +229,5 @@ func (s *State) learned(before int) {
 // release notes that a pool has, or may have, more room than before.
 func (s *State) release(d *desk) {
 	d.rooms++
-	d.dirty = true
-	s.fire(&d.freed)
+	d.dirty, d.loose = true, true
 }

@@ -85,11 +85,12 @@ func (s *State) claim(j *job) bool {
 func (s *State) renege(j *job) {
 	for i := range j.tasks {
 		j.tasks[i].Break()
+		j.tasks[i].Node.Forget()
 	}
 	s.granted.remove(j.index)
 	j.line.queue.Give(quota.Soon, j.shape.gang.Total)
 	d := j.desk
 	j.desk, j.tasks = nil, nil
 	s.release(d)
-	s.fire(&j.line.root().freed)
+	j.line.root().loose = true
 }

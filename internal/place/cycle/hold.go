@@ -122,15 +122,19 @@ func (s *State) unhold(d *desk) {
 	}
 }
 
-// forgo ends what is kept for a job that leaves the queue.
+// forgo ends what is kept for a job that leaves the queue: all who wait for the
+// pool are taken up, so that the first of them is the next for whom it's kept.
 func (s *State) forgo(j *job) {
 	for _, d := range s.allowed(j.shape) {
-		if d.hold != nil && d.hold.of == j {
+		switch {
+		case d.hold != nil && d.hold.of == j:
 			s.unhold(d)
-			d.before = nil
-			d.holds++
-			s.fire(&d.behind)
+		case d.before == nil || d.before.of != j:
+			continue
 		}
+		d.before = nil
+		d.holds++
+		s.fire(&d.behind)
 	}
 }
 

@@ -60,6 +60,7 @@ type job struct {
 	bucket *bucket // pending
 	index  int     // in the bucket's heap; promised: in that of the State
 	timer  *timer
+	retry  time.Time // when somebody may give way for it who may not yet; zero is never
 
 	desk      *desk
 	tasks     []fleet.Task
@@ -110,6 +111,7 @@ type memo struct {
 	desk        *desk
 	short, long uint64 // no room since that many releases, for either face; 0 is unknown
 	holds       uint64 // for the long face: beside that hold
+	cycle       uint64 // when short was found: the figures of lack are of that time
 	lack        fleet.Shortage
 	never       bool
 	checked     uint64 // the pool's version for never, plus one

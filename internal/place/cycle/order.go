@@ -29,6 +29,7 @@ type line struct {
 	census   census
 	members  []*line   // of a root: all of its tree, by name
 	freed    trigger   // of a root: quota came back
+	loose    bool      // of a root: it did, since the last cycle
 	unparked trigger   // the head of a strict line moved on
 	blocked  []*bucket // of a strict line: those that were parked for want of room
 	tokens   tokens
@@ -289,6 +290,23 @@ func (s *State) fire(t *trigger) {
 		b.on = slices.DeleteFunc(b.on, func(l listing) bool { return l.t == t })
 		s.wake(b)
 	}
+}
+
+// fireIf is fire for those to whom it may matter.
+func (s *State) fireIf(t *trigger, matters func(*bucket) bool) {
+	kept := t.waiting[:0]
+	for _, b := range t.waiting {
+		i := slices.IndexFunc(b.on, func(l listing) bool { return l.t == t })
+		if b.in == parked && !matters(b) {
+			b.on[i].at = len(kept)
+			kept = append(kept, b)
+			continue
+		}
+		b.on = slices.Delete(b.on, i, i+1)
+		s.wake(b)
+	}
+	clear(t.waiting[len(kept):])
+	t.waiting = kept
 }
 
 // unlist takes a bucket off all triggers.

@@ -3,6 +3,7 @@ package cycle
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/penstock/penstock/internal/place/cycle/fleet"
 	"github.com/penstock/penstock/internal/place/cycle/quota"
@@ -16,7 +17,8 @@ import (
 // the least price (work lost since it was last safe, and restarts), and then the
 // fewest; none of them could stay.
 func (s *State) preempt(j *job) bool {
-	if s.policy.Preemption.Most <= 0 || j.shape.foreign != "" || j.owed > 0 {
+	j.retry = time.Time{}
+	if !s.mayPreempt(j) {
 		return false
 	}
 	for _, d := range s.allowed(j.shape) {
@@ -32,6 +34,16 @@ func (s *State) preempt(j *job) bool {
 		}
 	}
 	return false
+}
+
+// mayPreempt says whether there is anybody at all who might give way for a job.
+func (s *State) mayPreempt(j *job) bool {
+	if s.policy.Preemption.Most <= 0 || j.shape.foreign != "" || j.owed > 0 {
+		return false
+	}
+	s.search++
+	p := purge{State: s, j: j}
+	return p.anybody()
 }
 
 // purge is a search for whom to evict for one job on one pool. While it goes on,
@@ -50,9 +62,6 @@ const rounds = 64
 // find finds victims and a place, or leaves everything as it was. With a place
 // the victims hold again what they held, and the place is only named.
 func (p *purge) find() []fleet.Task {
-	if !p.anybody() {
-		return nil
-	}
 	if !p.makeRoom() || !p.makeQuota() || len(p.victims) == 0 {
 		p.restore(0)
 		return nil
@@ -130,7 +139,12 @@ func (p *purge) candidate(v *job) bool {
 		return false
 	}
 	r := p.right(v.line)
-	return r != none && p.entitled(p.j, v, r) && !slices.Contains(p.victims, v)
+	if r == none || !p.entitled(p.j, v, r) || slices.Contains(p.victims, v) {
+		return false
+	}
+	ripe := v.since.Add(p.policy.Preemption.MinRuntime)
+	p.later(ripe)
+	return !ripe.After(p.now)
 }
 
 // right is rightOn for the present set of victims, within the rate of evictions.
@@ -138,6 +152,7 @@ func (p *purge) right(l *line) right {
 	if l.searched != p.State.search {
 		r := p.rightOn(p.j, l)
 		if r != none && l.tokens.left(p.policy.Preemption, p.now) <= p.spent[l] {
+			p.later(l.tokens.renewed(p.policy.Preemption, p.now))
 			r = none
 		}
 		l.right, l.searched = r, p.State.search

@@ -66,10 +66,9 @@ func (s *State) vacate(j *job) {
 	s.unslot(j)
 	for i := range j.tasks {
 		t := &j.tasks[i]
+		s.unvisit(j, t.Node.Number()) // before a lost node's number is another's
 		t.Give(fleet.Short)
-		if !t.Node.Gone() {
-			s.unvisit(j, t.Node.Number())
-		}
+		t.Node.Forget()
 	}
 	if j.giveWayTo != nil {
 		j.giveWayTo.owed--
@@ -77,7 +76,7 @@ func (s *State) vacate(j *job) {
 	j.desk, j.tasks, j.giveWayTo = nil, nil, nil
 	s.shared(j.line)
 	s.release(d)
-	s.fire(&j.line.root().freed)
+	j.line.root().loose = true
 }
 
 func (s *State) unvisit(j *job, node int) {

@@ -93,6 +93,7 @@ type State struct {
 	ready     heap[*line] // with somebody to take up within the nominal quota
 	borrowers heap[*line] // roots of trees with somebody who would borrow
 	cycling   bool
+	cycles    uint64
 	search    uint64  // which search, and with which victims: see line.right
 	unknown   trigger // a pool, or a resource, that nobody had before
 	out       []Decision
@@ -127,6 +128,7 @@ type desk struct {
 	hold, before *hold // what is kept, and was when the cycle began
 	asked        int   // how often this cycle sought a hold
 	dirty        bool  // somebody who may use the pool is to be taken up
+	loose        bool  // room came back since the last cycle
 }
 
 // trigger is an event that buckets wait for.

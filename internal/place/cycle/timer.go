@@ -11,7 +11,7 @@ type timer struct {
 
 // arm sets the job's timer to the next time at which waiting changes something.
 func (s *State) arm(j *job) {
-	var at time.Time
+	at := j.retry
 	for _, after := range []time.Duration{s.policy.HoldAfter, s.policy.Age} {
 		if t := j.spec.QueuedAt.Add(after); after > 0 && t.After(s.now) && (at.IsZero() || t.Before(at)) {
 			at = t

@@ -25,6 +25,11 @@ func (t *tokens) left(p Preemption, now time.Time) int {
 	return p.Evictions - t.spent
 }
 
+// renewed is when the next window begins.
+func (t *tokens) renewed(p Preemption, now time.Time) time.Time {
+	return time.Unix(0, (now.UnixNano()/int64(p.Every)+1)*int64(p.Every))
+}
+
 func (t *tokens) spend(p Preemption, now time.Time) {
 	if p.Evictions <= 0 || p.Every <= 0 {
 		return
@@ -123,13 +128,28 @@ func (p *purge) anybody() bool {
 			continue
 		}
 		c := l.bounds()
-		if p.now.Sub(c.oldest) < p.policy.Preemption.MinRuntime || l == p.j.line && c.lowest >= p.j.spec.Priority {
+		if l == p.j.line && c.lowest >= p.j.spec.Priority {
 			l.right, l.searched = none, p.State.search
 			continue
 		}
-		found = p.right(l) != none || found
+		r := p.right(l)
+		if ripe := c.oldest.Add(p.policy.Preemption.MinRuntime); ripe.After(p.now) {
+			if r != none {
+				p.later(ripe)
+			}
+			l.right = none
+			continue
+		}
+		found = r != none || found
 	}
 	return found
+}
+
+// later has the job taken up again when somebody may give way who may not yet.
+func (p *purge) later(at time.Time) {
+	if at.After(p.now) && (p.j.retry.IsZero() || at.Before(p.j.retry)) {
+		p.j.retry = at
+	}
 }
 
 // fork is the two lines, just below the one that both are below, on the way to
@@ -147,7 +167,7 @@ func fork(a, b *line) (mine, theirs *line) {
 
 // mayGo says whether a running job may give way for another at all.
 func (s *State) mayGo(v, j *job) bool {
-	return v.phase == running && !v.spec.Keeps && v != j && s.now.Sub(v.since) >= s.policy.Preemption.MinRuntime
+	return v.phase == running && !v.spec.Keeps && v != j
 }
 
 // fair says, of a victim whose queue borrows as the job's does, whether the job's

@@ -63,6 +63,7 @@ type Pool struct {
 	levels   []string // of topology, widest first; nodes themselves are a level below
 	nodes    []*Node  // by name
 	domains  map[string]*Domain
+	lost     map[string]*Node // removed while somebody held something of them
 	capacity vector.Vector
 	room     vector.Vector
 	version  uint64
@@ -92,7 +93,7 @@ func (f *Fleet) SetPool(name string, levels []string) (*Pool, error) {
 			return nil, &penstock.Error{Code: penstock.Invalid, Msg: fmt.Sprintf("pool %s: level %q is empty, reserved or there twice", name, level)}
 		}
 	}
-	p := &Pool{fleet: f, name: name, levels: slices.Clone(levels), domains: map[string]*Domain{}}
+	p := &Pool{fleet: f, name: name, levels: slices.Clone(levels), domains: map[string]*Domain{}, lost: map[string]*Node{}}
 	i, _ := slices.BinarySearchFunc(f.pools, name, func(p *Pool, n string) int { return cmp.Compare(p.name, n) })
 	f.pools = slices.Insert(f.pools, i, p)
 	return p, nil
@@ -126,7 +127,11 @@ func (p *Pool) SetNode(s Spec) error {
 	}
 	n := p.Find(s.Name)
 	if n == nil {
-		n = &Node{pool: p, name: s.Name, number: p.fleet.number()}
+		if n = p.lost[s.Name]; n == nil {
+			n = &Node{name: s.Name, number: p.fleet.number()}
+		}
+		delete(p.lost, s.Name)
+		n.pool, n.home = p, p
 		i, _ := slices.BinarySearchFunc(p.nodes, s.Name, byName)
 		p.nodes = slices.Insert(p.nodes, i, n)
 	}
@@ -137,7 +142,8 @@ func (p *Pool) SetNode(s Spec) error {
 	return nil
 }
 
-// RemoveNode forgets a node. Who held something of it gives it back to nobody.
+// RemoveNode takes a node away. If it comes back while somebody still holds
+// something of it, that is still held.
 func (p *Pool) RemoveNode(name string) error {
 	i, found := slices.BinarySearchFunc(p.nodes, name, byName)
 	if !found {
@@ -147,9 +153,18 @@ func (p *Pool) RemoveNode(name string) error {
 	p.nodes = slices.Delete(p.nodes, i, i+1)
 	p.leave(n)
 	n.pool = nil
-	p.fleet.spare = append(p.fleet.spare, n.number)
+	p.lost[name] = n
+	p.forget(n)
 	p.changed()
 	return nil
+}
+
+// forget drops a lost node of which nobody holds anything any more.
+func (p *Pool) forget(n *Node) {
+	if n.pool == nil && n.tasks == 0 && p.lost[n.name] == n {
+		delete(p.lost, n.name)
+		p.fleet.spare = append(p.fleet.spare, n.number)
+	}
 }
 
 func (p *Pool) changed() {

@@ -32,6 +32,8 @@ type DeviceSpec struct {
 // Node is one machine. What it has left depends on who asks: see Face.
 type Node struct {
 	pool   *Pool // nil when it is gone
+	home   *Pool // where it was, then
+	tasks  int   // that hold, or were promised, something of it
 	name   string
 	number int
 	closed string
@@ -40,6 +42,7 @@ type Node struct {
 	capacity, used, promised, room vector.Vector
 	kept                           *keep // nil where nothing is
 	groups                         []group
+	ghosts                         []group // devices that vanished while somebody held some of them
 	version                        uint32
 	cpuOnly                        pack.Node // for nodes without devices
 }
@@ -80,7 +83,8 @@ const (
 // Name is the node's.
 func (n *Node) Name() string { return n.name }
 
-// Number is small and no other node's as long as this one is there.
+// Number is small, and no other node's as long as this one is there or anybody
+// holds something of it.
 func (n *Node) Number() int { return n.number }
 
 // Gone says whether the node was removed.
@@ -121,7 +125,7 @@ func (p *Pool) check(s Spec) error {
 // holders; of one that vanished nothing is left.
 func (n *Node) equip(s Spec) {
 	f := n.pool.fleet
-	old := n.groups
+	old := append(n.groups, n.ghosts...)
 	n.closed, n.capacity, n.groups = s.Closed, nil, nil
 	told := slices.Clone(s.Devices)
 	for _, r := range s.Capacity.Names() {
@@ -149,9 +153,25 @@ func (n *Node) equip(s Spec) {
 	for i := range n.groups {
 		g := &n.groups[i]
 		g.face = pack.Node{Type: f.kind(g.kind), Left: make([]int32, len(g.devices))}
+		if at := slices.IndexFunc(old, func(o group) bool { return o.kind == g.kind }); at >= 0 {
+			g.face.Held = old[at].face.Held
+		}
 	}
-	n.kept = nil
+	n.haunt(old)
+	n.kept, n.room = nil, nil // also of what it no longer has
 	n.refresh()
+}
+
+// haunt keeps the devices that somebody holds some of and that weren't told: they
+// may come back.
+func (n *Node) haunt(old []group) {
+	n.ghosts = nil
+	for _, g := range old {
+		gone := slices.DeleteFunc(slices.Clone(g.devices), func(d *Device) bool { return n.has(d) || d.used == 0 && d.promised == 0 })
+		if len(gone) > 0 {
+			n.ghosts = append(n.ghosts, group{kind: g.kind, devices: gone, face: g.face})
+		}
+	}
 }
 
 func known(old []group, kind int, id string) *Device {

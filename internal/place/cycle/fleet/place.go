@@ -76,6 +76,17 @@ func (p *Pool) Place(g *Gang, face Face) ([]Task, Shortage) {
 	return nil, t.short
 }
 
+// Offers says whether the pool has as much left, in all, as the gang wants:
+// without that there is no place for it.
+func (p *Pool) Offers(g *Gang) bool {
+	for _, sum := range g.Total {
+		if sum.Amount > p.room.At(sum.ID) {
+			return false
+		}
+	}
+	return true
+}
+
 // first is the first set that wants any of a resource.
 func (g *Gang) first(id int) int {
 	for i, s := range g.Sets {

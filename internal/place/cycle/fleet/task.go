@@ -38,6 +38,7 @@ func (t *Task) move(face Face, sign penstock.Amount) {
 	kind := t.want.request.Kind()
 	n.face(t.want).Held[kind] += int32(sign)
 	n.refresh()
+	n.count(sign)
 }
 
 // Promise keeps what the task names for it until Redeem or another Promise of
@@ -55,7 +56,14 @@ func (t *Task) promise(sign penstock.Amount) {
 		d.promised += sign * t.share(i)
 	}
 	t.Node.refresh()
+	t.Node.count(sign)
 }
+
+func (n *Node) count(sign penstock.Amount) { n.tasks += int(sign) }
+
+// Forget drops the node if it is gone and nobody holds anything of it any more.
+// It's called after a Give or Break that is meant, and not a trial.
+func (n *Node) Forget() { n.home.forget(n) }
 
 // Fits says whether the node, if it is still there and open, has what the task
 // names now, device by device.
