@@ -56,6 +56,9 @@ const (
 	maxShapes = 512
 	// blendMilli is the device part that the blend stands for.
 	blendMilli = Whole / 10
+	// plenty is the CPU of a node beyond which more counts as no more: it keeps
+	// sums over any fleet within their type.
+	plenty = int64(1) << 40
 	// least is the part of the fleet below which room counts as no scarcer: it
 	// keeps weights finite.
 	least = 0.001
@@ -102,7 +105,7 @@ func withBlend(seen []Counted) []Counted {
 	if gpu == 0 {
 		return seen
 	}
-	return append(seen, Counted{Shape{CPU: int64(cpu / gpu * blendMilli), Count: 1, Milli: blendMilli}, n})
+	return append(seen, Counted{Shape{CPU: int64(min(cpu/gpu*blendMilli, float64(plenty))), Count: 1, Milli: blendMilli}, n})
 }
 
 // Name is "Headroom".
@@ -134,7 +137,7 @@ func (h *Headroom) measure(n *Node) []int64 {
 		case s.CPU > n.CPU:
 			h.scratch[m] = 0
 		case s.Count == 0:
-			h.scratch[m] = 2 * (n.CPU / s.CPU) * s.CPU
+			h.scratch[m] = 2 * min(n.CPU/s.CPU*s.CPU, plenty)
 		case !s.Types.Has(n.Type) || h.uses[s.milli].fit < s.Count:
 			h.scratch[m] = 0
 		default:
@@ -174,7 +177,7 @@ func (h *Headroom) start(nodes []Node) {
 	clear(h.room)
 	h.rooms = make([][]int64, len(nodes))
 	for i := range nodes {
-		h.fleet.CPU += max(nodes[i].CPU, 0)
+		h.fleet.CPU += min(max(nodes[i].CPU, 0), plenty)
 		h.fleet.GPU += nodes[i].GPU()
 		h.rooms[i] = make([]int64, len(h.shapes))
 		h.update(i, &nodes[i])

@@ -31,7 +31,8 @@ func NewLearner(prior []Counted, halfLife float64) *Learner {
 	return l
 }
 
-// Saw counts a request, whether it found a place or not.
+// Saw counts a request, whether it found a place or not. What no empty node
+// could hold isn't worth counting: it says nothing of what is to be placed.
 func (l *Learner) Saw(r Request) {
 	if !r.Valid() {
 		return
@@ -85,7 +86,7 @@ func Prior(empty []Node) []Counted {
 	var cpu, gpu int64
 	most := 0
 	for i := range empty {
-		cpu, gpu, most = cpu+max(empty[i].CPU, 0), gpu+empty[i].GPU(), max(most, len(empty[i].Left))
+		cpu, gpu, most = cpu+min(max(empty[i].CPU, 0), plenty), gpu+empty[i].GPU(), max(most, len(empty[i].Left))
 	}
 	if gpu == 0 {
 		return []Counted{{Shape{CPU: 1000}, 10}}

@@ -12,7 +12,8 @@ import (
 type Packer struct {
 	policy  Policy
 	follow  follower // the policy, if it follows the fleet; or nil
-	scoring Scoring
+	scoring Scoring  // as New was told
+	fresh   bool     // nothing is remembered: for a test, or a Random policy
 	nodes   []Node
 	states  *states
 	tables  map[Shape]*table
@@ -97,6 +98,8 @@ func (p *Packer) Set(i int, n Node) error {
 // Retune replaces the policy, for instance after new shapes were learned.
 func (p *Packer) Retune(policy Policy) {
 	p.policy = policy
+	_, random := policy.(Random)
+	p.fresh = random || p.scoring == Fresh
 	if p.follow, _ = policy.(follower); p.follow != nil {
 		p.follow.start(p.nodes)
 	}
@@ -140,7 +143,7 @@ func (s *Score) above(o *Score) bool {
 func (p *Packer) score(t *table, i int, r *Request) *Score {
 	id := p.states.of[i]
 	s, now := &t.scores[id], p.states.all[id].generation
-	if t.generation[id] == now && p.scoring == Cached {
+	if t.generation[id] == now && !p.fresh {
 		return s
 	}
 	t.generation[id] = now
@@ -153,9 +156,6 @@ func (p *Packer) score(t *table, i int, r *Request) *Score {
 
 // table has a cell for each state that there can be: as many as nodes.
 func (p *Packer) table(r *Request) *table {
-	if _, random := p.policy.(Random); random {
-		p.scoring = Fresh
-	}
 	t := p.tables[r.Shape()]
 	if t == nil {
 		size := len(p.nodes)

@@ -192,33 +192,82 @@ func TestTheOrderOfNodesDecidesTiesOnly(t *testing.T) {
 }
 
 // TestHeadroomIsTheBarrierByItsDefinition works the weights and rooms out as
-// Headroom's comment says, without any of its short cuts, on every device.
+// Headroom's comment says, without any of its short cuts, on every set of
+// devices.
 func TestHeadroomIsTheBarrierByItsDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, seen, r := drawNodes(t, 4), drawSeen(t), drawRequest(t)
 		policy := pack.NewHeadroom(seen)
-		p, err := pack.New(nodes, policy, pack.Cached)
+		if _, err := pack.New(nodes, policy, pack.Cached); err != nil {
+			t.Fatal(err)
+		}
+		d := newDefinition(nodes, seen)
+		for i := range nodes {
+			best := math.Inf(-1)
+			for devices := range pack.Devices(1) << len(nodes[i].Left) {
+				if gain, fits := d.gain(&nodes[i], devices, &r); fits {
+					best = max(best, gain)
+				}
+			}
+			if best == math.Inf(-1) {
+				continue
+			}
+			got := policy.Score(&nodes[i], &r)
+			chosen, fits := d.gain(&nodes[i], got.Devices, &r)
+			within := 1e-9 * math.Max(1, math.Abs(best))
+			if !fits || best-chosen > within || math.Abs(got.Value-best) > within {
+				t.Fatalf("node %d: %+v, by definition %v, and %v at best", i, got, chosen, best)
+			}
+		}
+	})
+}
+
+// TestStaleScoresOfHeadroomNeverShow fills a fleet whose weights change much: a
+// policy that follows the fleet is where a cache would show first.
+func TestStaleScoresOfHeadroomNeverShow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes := slices.Repeat(drawNodes(t, 3), 3)
+		var seen []pack.Counted
+		arrivals := rapid.SliceOfN(rapid.Custom(drawRequest), 20, 60).Draw(t, "arrivals")
+		for _, r := range arrivals {
+			seen = append(seen, pack.Counted{Shape: r.Shape(), N: 1})
+		}
+		cached, err := pack.New(nodes, pack.NewHeadroom(seen), pack.Cached)
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, ok := p.Choose(r, nil)
-		if !ok {
-			return
+		fresh, err := pack.New(nodes, pack.NewHeadroom(seen), pack.Fresh)
+		if err != nil {
+			t.Fatal(err)
 		}
-		d := newDefinition(nodes, seen)
-		best := math.Inf(-1)
-		for i := range nodes {
-			for devices := range pack.Devices(1) << len(nodes[i].Left) {
-				if cost, fits := d.gain(&nodes[i], devices, &r); fits {
-					best = max(best, cost)
-				}
+		for _, r := range arrivals {
+			at, ok := cached.Choose(r, nil)
+			if at2, ok2 := fresh.Choose(r, nil); at != at2 || ok != ok2 {
+				t.Fatalf("for %+v the cache says %v %v, and scoring afresh %v %v", r, at, ok, at2, ok2)
+			}
+			if !ok {
+				continue
+			}
+			if err := cached.Take(at, r); err != nil {
+				t.Fatal(err)
+			}
+			if err := fresh.Take(at, r); err != nil {
+				t.Fatal(err)
 			}
 		}
-		got, fits := d.gain(&nodes[at.Node], at.Devices, &r)
-		if !fits || best-got > 1e-9*math.Max(1, math.Abs(best)) {
-			t.Fatalf("%v gains %v (fits: %v), the best place %v", at, got, fits, best)
-		}
 	})
+}
+
+// TestNodesWithEqualRestsAreToldApartByWhatTheyHold has two nodes that have as
+// much left, and one of them holds a share.
+func TestNodesWithEqualRestsAreToldApartByWhatTheyHold(t *testing.T) {
+	p := packer(t, []pack.Node{{CPU: 10, Left: []int32{500}}, {CPU: 10, Left: []int32{1000}}}, pack.Clustering{Scale: pack.Scale{CPU: 10, GPU: 1000}})
+	if err := p.Take(pack.Place{Node: 1, Devices: 1}, share(0, 500)); err != nil {
+		t.Fatal(err)
+	}
+	if at, _ := p.Choose(share(0, 100), nil); at.Node != 1 {
+		t.Errorf("a share went to node %d, away from its like", at.Node)
+	}
 }
 
 // definition is Headroom's by the book.
@@ -330,6 +379,10 @@ func TestAbsurdRequestsFindNoPlace(t *testing.T) {
 		if p.Take(at, pack.Request{CPU: 1, Count: 0}) == nil {
 			t.Errorf("%v was given", at)
 		}
+	}
+	one := packer(t, []pack.Node{{CPU: 1, Left: []int32{1000}}}, pack.Packing{})
+	if one.Take(pack.Place{Devices: 1 << 5}, whole(1, 1)) == nil {
+		t.Error("a device that isn't there was given")
 	}
 }
 
