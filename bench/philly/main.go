@@ -8,12 +8,15 @@
 // not what machines there were. So the fleet is nodes of 8 GPUs, as many as make
 // the work that came in the busiest 28 days 90 % of what they can do in 28 days.
 // A virtual cluster is a queue whose quota is its part of the fleet by the
-// GPU-seconds of its jobs, but never less than its widest job, so that each can run
-// without borrowing; the others then share the rest. The scheduler's policy is its default; it isn't told how
-// long a job will run. A strict queue lets nobody pass who waits for room; who
-// waits for quota is passed in any case, so that without borrowing, where quota
-// is all that is waited for, both are the same. A job that gives way loses the work since its last
-// checkpoint, of which there is one every 30 minutes, and starts again in 60 s.
+// GPU-seconds of its jobs, but never less than its widest job, so that each can
+// run without borrowing; the others then share the rest.
+//
+// The scheduler's policy is its default, and it isn't told how long a job will
+// run. A strict queue lets nobody pass who waits for room; who waits for quota is
+// passed in any case, so that without borrowing, where quota is all that is
+// waited for, strictness changes nothing. A job that gives way loses the work
+// since its last checkpoint, of which there is one every 30 minutes, and starts
+// again in 60 s.
 //
 // Without -trace it takes philly/philly.csv from $PENSTOCK_TRACES, by default
 // ../shared/traces. The last line is one JSON object with the figures of the table.
