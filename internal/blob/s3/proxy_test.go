@@ -17,6 +17,7 @@ type fate int
 const (
 	pass    fate = iota
 	slow         // answers 503 SlowDown in the server's place
+	later        // does so once the server has done a part
 	mute         // has the server do it, and cuts the connection before the answer
 	cut          // cuts the connection in the middle of the answer's body
 	hang         // says nothing until the client gives up
@@ -35,6 +36,7 @@ type proxy struct {
 	mu     sync.Mutex
 	decide func(*http.Request) fate
 	seen   []*http.Request
+	part   chan struct{} // closed once the server has done a part
 }
 
 func newProxy(t *testing.T, server *s3test.Server, start func(http.Handler) *httptest.Server) *proxy {
@@ -43,7 +45,7 @@ func newProxy(t *testing.T, server *s3test.Server, start func(http.Handler) *htt
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{upstream: upstream, decide: func(*http.Request) fate { return pass }}
+	p := &proxy{upstream: upstream, decide: func(*http.Request) fate { return pass }, part: make(chan struct{})}
 	p.Server = start(p)
 	t.Cleanup(p.CloseClientConnections)
 	t.Cleanup(p.Close)
@@ -54,7 +56,7 @@ func newProxy(t *testing.T, server *s3test.Server, start func(http.Handler) *htt
 func (p *proxy) set(decide func(*http.Request) fate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.decide, p.seen = decide, nil
+	p.decide, p.seen, p.part = decide, nil, make(chan struct{})
 }
 
 // requests are those that match.
@@ -76,8 +78,34 @@ func (p *proxy) fate(r *http.Request) fate {
 	return p.decide(r)
 }
 
+// firstPart is closed once the server has done a part.
+func (p *proxy) firstPart() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.part
+}
+
+func (p *proxy) did(r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.part:
+	default:
+		if isPart(r) {
+			close(p.part)
+		}
+	}
+}
+
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f := p.fate(r)
+	if f == later {
+		select {
+		case <-p.firstPart():
+		case <-r.Context().Done():
+		}
+		f = slow
+	}
 	switch f {
 	case slow:
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -107,6 +135,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer resp.Body.Close()
+	p.did(r)
 	for k, v := range resp.Header {
 		w.Header()[k] = v
 	}

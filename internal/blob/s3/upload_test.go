@@ -17,7 +17,7 @@ const anyAge = -time.Minute
 // breakOff has a Put of b fail after its first part has come.
 func breakOff(t *testing.T, s *Store, p *proxy, b []byte) {
 	t.Helper()
-	p.set(always(slow, func(r *http.Request) bool { return isPart(r) && r.URL.Query().Get("partNumber") != "1" }))
+	p.set(always(later, func(r *http.Request) bool { return isPart(r) && r.URL.Query().Get("partNumber") != "1" }))
 	s.budget.tokens = 0
 	wantCode(t, s.Put(t.Context(), digest(b), bytes.NewReader(b)), penstock.Unavailable)
 	s.budget.tokens = budgetTokens
@@ -84,7 +84,7 @@ func TestOtherBytesAreNotMixedIn(t *testing.T) {
 	b := random(1, bigSize)
 	lie := bytes.Clone(b)
 	lie[0] ^= 1
-	p.set(always(slow, func(r *http.Request) bool { return isPart(r) && r.URL.Query().Get("partNumber") != "1" }))
+	p.set(always(later, func(r *http.Request) bool { return isPart(r) && r.URL.Query().Get("partNumber") != "1" }))
 	s.budget.tokens = 0
 	if err := s.Put(t.Context(), digest(b), bytes.NewReader(lie)); err == nil {
 		t.Fatal("the upload didn't break off")
