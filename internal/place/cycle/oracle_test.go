@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -57,63 +58,82 @@ func onDevices(devices []penstock.Amount, want penstock.Amount, next func() bool
 	return false
 }
 
+// world is a small fleet, with what is left of its nodes as the oracle sees it:
+// all of them under "", and those of each block.
+type world struct {
+	s       *State
+	now     time.Time
+	domains map[string][]box
+}
+
+func (w *world) must(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newWorld has one queue without limits and up to 4 nodes.
+func newWorld(t *rapid.T, p Policy) (*world, map[string]fleet.Spec) {
+	w := &world{s: New(p), now: time.Unix(1_700_000_000, 0), domains: map[string][]box{}}
+	w.must(t, w.s.SetPool("p", levels...))
+	w.must(t, w.s.SetQueue(trees()[6], Backfill))
+	specs := map[string]fleet.Spec{}
+	for i := range rapid.IntRange(1, 4).Draw(t, "nodes") {
+		spec := drawNode(t, i)
+		spec.Capacity["h100"] = penstock.Amount(rapid.IntRange(0, 3).Draw(t, "devices")) * 1000
+		w.must(t, w.s.SetNode("p", spec))
+		specs[spec.Name] = spec
+	}
+	return w, specs
+}
+
+// hold lets a few jobs of one device, or part of one, run.
+func (w *world) hold(t *rapid.T, specs map[string]fleet.Spec) {
+	for i := range rapid.IntRange(0, 4).Draw(t, "held") {
+		share := penstock.Amount(rapid.SampledFrom([]int{400, 500, 1000}).Draw(t, "share"))
+		set := Set{Name: "w", Count: 1, Each: penstock.Resources{"cpu": 1000, "h100": share}}
+		w.must(t, w.s.Submit(Job{ID: penstock.UID(fmt.Sprint(i)), Queue: "free", QueuedAt: w.now, Sets: []Set{set}}))
+	}
+	w.s.Cycle(w.now)
+	boxes := map[string]*box{}
+	for name, spec := range specs {
+		boxes[name] = &box{spec.Capacity["cpu"], slices.Repeat([]penstock.Amount{1000}, int(spec.Capacity["h100"]/1000))}
+	}
+	for _, r := range w.s.Running() {
+		task, each := r.Placement.Tasks[0], w.s.jobs[r.Job].spec.Sets[0].Each
+		k, err := strconv.Atoi(strings.TrimPrefix(task.Devices[0], "h100-"))
+		w.must(t, err)
+		boxes[task.Node].cpu -= each["cpu"]
+		boxes[task.Node].devices[k] -= each["h100"]
+	}
+	for name, b := range boxes {
+		w.domains[""] = append(w.domains[""], *b)
+		w.domains[specs[name].Topology[0]] = append(w.domains[specs[name].Topology[0]], *b)
+	}
+}
+
 // TestAPlaceIsFoundWhereverThereIsOne compares with the oracle on fleets of up
 // to 4 nodes and 12 devices, some of which are held: for one set, anywhere or in
 // one domain, the core finds a place exactly if there is one.
 func TestAPlaceIsFoundWhereverThereIsOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, now := New(Defaults()), time.Unix(1_700_000_000, 0)
-		must := func(err error) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		must(s.SetPool("p", levels...))
-		must(s.SetQueue(trees()[6], Backfill))
-		boxes, specs := map[string]*box{}, map[string]fleet.Spec{}
-		for i := range rapid.IntRange(1, 4).Draw(t, "nodes") {
-			spec := drawNode(t, i)
-			spec.Capacity["h100"] = penstock.Amount(rapid.IntRange(0, 3).Draw(t, "devices")) * 1000
-			must(s.SetNode("p", spec))
-			specs[spec.Name] = spec
-			b := &box{spec.Capacity["cpu"], make([]penstock.Amount, spec.Capacity["h100"]/1000)}
-			for k := range b.devices {
-				b.devices[k] = 1000
-			}
-			boxes[spec.Name] = b
-		}
-		for i := range rapid.IntRange(0, 4).Draw(t, "held") {
-			share := penstock.Amount(rapid.SampledFrom([]int{400, 500, 1000}).Draw(t, "share"))
-			must(s.Submit(Job{ID: penstock.UID(fmt.Sprint(i)), Queue: "free", QueuedAt: now, Sets: []Set{{Name: "w", Count: 1, Each: penstock.Resources{"cpu": 1000, "h100": share}}}}))
-		}
-		s.Cycle(now)
-		for _, r := range s.Running() {
-			task, each := r.Placement.Tasks[0], s.jobs[r.Job].spec.Sets[0].Each
-			k, err := strconv.Atoi(strings.TrimPrefix(task.Devices[0], "h100-"))
-			must(err)
-			boxes[task.Node].cpu -= each["cpu"]
-			boxes[task.Node].devices[k] -= each["h100"]
-		}
-		domains := map[string][]box{}
-		for name, b := range boxes {
-			domains[""] = append(domains[""], *b)
-			domains[specs[name].Topology[0]] = append(domains[specs[name].Topology[0]], *b)
-		}
+		w, specs := newWorld(t, Defaults())
+		w.hold(t, specs)
 		want := Set{Name: "w", Count: rapid.IntRange(1, 4).Draw(t, "count"), Each: penstock.Resources{
 			"cpu":  penstock.Amount(rapid.IntRange(0, 3).Draw(t, "cpu")) * 1000,
 			"h100": penstock.Amount(rapid.SampledFrom([]int{0, 300, 500, 700, 1000, 2000}).Draw(t, "h100")),
 		}}
 		possible := false
 		together := rapid.SampledFrom([]fleet.Mode{fleet.Anywhere, fleet.Preferred, fleet.Required}).Draw(t, "mode")
-		for name, boxes := range domains {
+		for name, boxes := range w.domains {
 			if (name == "") == (together != fleet.Required) {
 				possible = possible || fitsAny(copyBoxes(boxes), want.Each, want.Count)
 			}
 		}
-		must(s.Submit(Job{ID: "probe", Queue: "free", QueuedAt: now, Sets: []Set{want}, Together: fleet.Topology{Level: "block", Mode: together}}))
-		s.Cycle(now)
-		if placed := s.jobs["probe"].phase == running; placed != possible {
-			t.Fatalf("placed: %v, possible: %v; %+v on %+v; %v", placed, possible, want, domains, s.Why("probe"))
+		w.must(t, w.s.Submit(Job{ID: "probe", Queue: "free", QueuedAt: w.now, Sets: []Set{want}, Together: fleet.Topology{Level: "block", Mode: together}}))
+		w.s.Cycle(w.now)
+		if placed := w.s.jobs["probe"].phase == running; placed != possible {
+			t.Fatalf("placed: %v, possible: %v; %+v on %+v; %v", placed, possible, want, w.domains, w.s.Why("probe"))
 		}
 	})
 }
@@ -126,6 +146,46 @@ func copyBoxes(boxes []box) []box {
 	return out
 }
 
+// populate lets a few jobs run, and adds the probe, of one set each, an hour later.
+func (w *world) populate(t *rapid.T) (probe *job) {
+	draw := func(id string) {
+		j := drawJob(t, penstock.UID(id), w.now)
+		j.Queue, j.Pools, j.Sets = "free", nil, j.Sets[:1]
+		w.must(t, w.s.Submit(j))
+	}
+	for i := range rapid.IntRange(1, 6).Draw(t, "running") {
+		draw(fmt.Sprint(i))
+	}
+	w.s.Cycle(w.now)
+	for _, id := range sortedJobs(w.s) {
+		if w.s.jobs[id].phase == pending {
+			w.must(t, w.s.Finished(id))
+		}
+	}
+	w.now = w.now.Add(time.Hour)
+	draw("probe")
+	return w.s.jobs["probe"]
+}
+
+// fits says whether the probe has a place while some jobs hold nothing, and it
+// was promised nothing.
+func (w *world) fits(probe *job, without []*job) (yes bool) {
+	for k := range probe.tasks {
+		probe.tasks[k].Break()
+	}
+	w.s.without(without, func() {
+		tasks, _ := w.s.desks[0].pool.Place(&probe.shape.gang, fleet.Short)
+		for i := range tasks {
+			tasks[i].Give(fleet.Short)
+		}
+		yes = tasks != nil
+	})
+	for k := range probe.tasks {
+		probe.tasks[k].Promise()
+	}
+	return yes && probe.shape.foreign == ""
+}
+
 // TestWhoHasTheRightFindsItsVictims: within one queue, a job gets its place
 // exactly if it would have one with all lower priorities gone; of those whom it
 // evicts none could have stayed.
@@ -133,74 +193,29 @@ func TestWhoHasTheRightFindsItsVictims(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := Defaults()
 		p.Preemption.MinRuntime, p.Preemption.Most = 0, 1_000_000
-		s, now := New(p), time.Unix(1_700_000_000, 0)
-		must := func(err error) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		must(s.SetPool("p", levels...))
-		must(s.SetQueue(trees()[6], Backfill))
-		for i := range rapid.IntRange(1, 4).Draw(t, "nodes") {
-			must(s.SetNode("p", drawNode(t, i)))
-		}
-		draw := func(id string) Job {
-			j := drawJob(t, penstock.UID(id), now)
-			j.Queue, j.Pools, j.Sets = "free", nil, j.Sets[:1]
-			return j
-		}
-		for i := range rapid.IntRange(1, 6).Draw(t, "running") {
-			must(s.Submit(draw(fmt.Sprint(i))))
-		}
-		s.Cycle(now)
-		for _, id := range sortedJobs(s) {
-			if s.jobs[id].phase == pending {
-				must(s.Finished(id))
-			}
-		}
-		now = now.Add(time.Hour)
-		probe := draw("probe")
-		must(s.Submit(probe))
-		d, victims := s.desks[0], []*job{}
-		var lower []*job
-		for _, r := range d.running {
-			if r.spec.Priority < probe.Priority && !r.spec.Keeps {
+		w, _ := newWorld(t, p)
+		probe := w.populate(t)
+		var lower, victims []*job
+		for _, r := range w.s.desks[0].running {
+			if r.spec.Priority < probe.spec.Priority && !r.spec.Keeps {
 				lower = append(lower, r)
 			}
 		}
-		fits := func(without []*job) (yes bool) {
-			s.without(without, func() {
-				tasks, _ := d.pool.Place(&s.jobs["probe"].shape.gang, fleet.Short)
-				for i := range tasks {
-					tasks[i].Give(fleet.Short)
-				}
-				yes = tasks != nil
-			})
-			return yes
-		}
-		free, possible := fits(nil), fits(lower) && s.jobs["probe"].shape.foreign == ""
-		for _, decision := range s.Cycle(now) {
+		free, possible := w.fits(probe, nil), w.fits(probe, lower)
+		for _, decision := range w.s.Cycle(w.now) {
 			if decision.Verdict == Evict {
-				victims = append(victims, s.jobs[decision.Job])
+				victims = append(victims, w.s.jobs[decision.Job])
 			}
 		}
-		if got := s.jobs["probe"].phase != pending; got != possible {
-			t.Fatalf("a place: %v, possible: %v, for %+v: %v", got, possible, probe, s.Why("probe"))
+		if got := probe.phase != pending; got != possible {
+			t.Fatalf("a place: %v, possible: %v, for %+v: %v", got, possible, probe.spec, w.s.Why("probe"))
 		}
 		if free && len(victims) > 0 {
 			t.Fatalf("%d jobs give way although there was room", len(victims))
 		}
-		for i := range victims {
-			rest := append(append([]*job(nil), victims[:i]...), victims[i+1:]...)
-			for k := range s.jobs["probe"].tasks {
-				s.jobs["probe"].tasks[k].Break()
-			}
-			spare := fits(rest)
-			for k := range s.jobs["probe"].tasks {
-				s.jobs["probe"].tasks[k].Promise()
-			}
-			if spare {
-				t.Fatalf("%s gives way and could have stayed", victims[i].spec.ID)
+		for i, v := range victims {
+			if w.fits(probe, slices.Delete(slices.Clone(victims), i, i+1)) {
+				t.Fatalf("%s gives way and could have stayed", v.spec.ID)
 			}
 		}
 	})

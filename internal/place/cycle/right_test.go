@@ -9,11 +9,9 @@ import (
 	"github.com/penstock/penstock/internal/place/cycle/quota"
 )
 
-// TestRightIsJudgedOnTheSetThatIsTold: queue a may have what b borrowed back only
-// as long as it stays within its own quota, and it does only if its own job goes
-// too. A set from which that one was spared again is no longer lawful (Kueue
-// 14543: the check was made on the set as it grew).
-func TestRightIsJudgedOnTheSetThatIsTold(t *testing.T) {
+// lentTo is a fleet on which b borrows 4 devices, and a job of a wants as many
+// as are a's own, of which another of its jobs holds 4.
+func lentTo(t *testing.T) *State {
 	p := Defaults()
 	p.Preemption.MinRuntime = 0
 	s, now := New(p), time.Unix(1_700_000_000, 0)
@@ -42,6 +40,15 @@ func TestRightIsJudgedOnTheSetThatIsTold(t *testing.T) {
 			s.Cycle(now)
 		}
 	}
+	return s
+}
+
+// TestRightIsJudgedOnTheSetThatIsTold: queue a may have what b borrowed back only
+// as long as it stays within its own quota, and it does only if its own job goes
+// too. A set from which that one was spared again is no longer lawful (Kueue
+// 14543: the check was made on the set as it grew).
+func TestRightIsJudgedOnTheSetThatIsTold(t *testing.T) {
+	s := lentTo(t)
 	for _, c := range []struct {
 		name   string
 		chosen []penstock.UID
