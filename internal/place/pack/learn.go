@@ -80,28 +80,49 @@ func (l *Learner) Seen() []Counted {
 
 // Prior is what to expect of a fleet before anything was seen: mostly single
 // devices, whole and shared, some groups up to the largest node, and tasks
-// without a device, each with as much CPU as falls to its devices. It counts as
-// much as 10 requests: heavier ones hold what is learned back.
+// without a device, each with as much CPU as falls to its devices. Beside these,
+// somebody will want each type, and will fill each sort of node with one task:
+// that is what it was bought for, and by the time they ask, all of a small sort
+// could be broken. The prior counts as much as 10 requests: heavier ones hold
+// what is learned back.
 func Prior(empty []Node) []Counted {
 	var cpu, gpu int64
-	most := 0
+	devices := 0
 	for i := range empty {
-		cpu, gpu, most = cpu+min(max(empty[i].CPU, 0), plenty), gpu+empty[i].GPU(), max(most, len(empty[i].Left))
+		cpu, gpu, devices = cpu+min(max(empty[i].CPU, 0), plenty), gpu+empty[i].GPU(), max(devices, len(empty[i].Left))
 	}
 	if gpu == 0 {
-		return []Counted{{Shape{CPU: 1000}, 10}}
+		return []Counted{{Shape{CPU: Whole}, 10}}
 	}
 	per := float64(cpu) / float64(gpu)
-	of := func(count int, milli int32, n float64) Counted {
-		return Counted{Shape{CPU: int64(per * float64(count) * float64(milli)), Count: count, Milli: milli}, n}
+	of := func(count int, milli int32, types Types) Shape {
+		return Shape{CPU: int64(per * float64(count) * float64(milli)), Count: count, Milli: milli, Types: types}
 	}
-	prior := []Counted{of(1, Whole, 4), of(1, Whole/2, 2), of(1, Whole/4, 2), {Shape{CPU: int64(per * Whole)}, 1}}
-	groups := 0
-	for count := 2; count <= most; count *= 2 {
-		groups++
+	var groups, types, sorts []Shape
+	for count := 2; count <= devices; count *= 2 {
+		groups = append(groups, of(count, Whole, 0))
 	}
-	for count := 2; count <= most; count *= 2 {
-		prior = append(prior, of(count, Whole, 1/float64(groups)))
+	for i := range empty {
+		n := &empty[i]
+		if n.GPU() == 0 {
+			continue
+		}
+		// An agent or two may take the rest of its CPU.
+		full := Shape{CPU: min(n.CPU, plenty) / 16 * 15, Count: len(n.Left), Milli: Whole}
+		types, sorts = addNew(types, of(1, Whole, 1<<n.Type)), addNew(sorts, full)
+	}
+	prior := []Counted{{of(1, Whole, 0), 4}, {of(1, Whole/2, 0), 1.5}, {of(1, Whole/4, 0), 1.5}, {Shape{CPU: int64(per * Whole)}, 1}}
+	for _, kind := range [][]Shape{groups, types, sorts} {
+		for _, s := range kind {
+			prior = append(prior, Counted{s, 1 / float64(len(kind))})
+		}
 	}
 	return prior
+}
+
+func addNew(all []Shape, s Shape) []Shape {
+	if slices.Contains(all, s) || len(all) == MaxTypes {
+		return all
+	}
+	return append(all, s)
 }
