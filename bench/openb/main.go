@@ -53,10 +53,11 @@ func main() {
 	flag.IntVar(&o.Seeds, "seeds", 10, "how many seeds, from 42 on")
 	flag.Parse()
 	if err := run(os.Stdout, o); err != nil {
-		fmt.Fprintln(os.Stderr, "openb:", err)
+		line := "openb: " + err.Error()
 		if e := (*penstock.Error)(nil); errors.As(err, &e) && e.Hint != "" {
-			fmt.Fprintln(os.Stderr, "  "+e.Hint)
+			line += "; " + e.Hint
 		}
+		fmt.Fprintln(os.Stderr, line)
 		os.Exit(1)
 	}
 }
