@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ type machine struct {
 	jobs      map[penstock.UID]Job
 	made      int
 	quotaKept bool
-	told      map[[2]penstock.UID]bool // victim and for whom, until that one starts
+	told      map[[2]penstock.UID]bool // victim and for whom, until that one starts, or loses its place
 	owed      map[penstock.UID]bool    // promised, and everybody has gone since
 	log       []string
 }
@@ -184,11 +185,7 @@ func (m *machine) cycle(t *rapid.T) {
 		switch d.Verdict {
 		case Start:
 			delete(owed, d.Job)
-			for pair := range m.told {
-				if pair[1] == d.Job {
-					delete(m.told, pair)
-				}
-			}
+			maps.DeleteFunc(m.told, func(pair [2]penstock.UID, _ bool) bool { return pair[1] == d.Job })
 			m.checkPlacement(t, d)
 		case Promise:
 			promised[d.Job] = true
@@ -213,6 +210,10 @@ func (m *machine) cycle(t *rapid.T) {
 	for id := range owed {
 		t.Fatalf("I7: everybody gave way to %s, and it didn't start", id)
 	}
+	maps.DeleteFunc(m.told, func(pair [2]penstock.UID, _ bool) bool {
+		j := m.s.jobs[pair[1]]
+		return j == nil || j.phase == pending // its node is gone, or they took too long to go
+	})
 	m.letGo(t, evicted)
 }
 

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"fmt"
+
 	"github.com/penstock/penstock"
 	"github.com/penstock/penstock/internal/place/cycle/vector"
 	"github.com/penstock/penstock/internal/place/pack"
@@ -133,4 +135,39 @@ func (n *Node) Keep() {
 func (n *Node) Unkeep() {
 	n.kept = nil
 	n.refresh()
+}
+
+// Locate is the task of a set where it runs already, as a store remembers it. It
+// takes nothing. A node or a device that isn't there, or isn't what the task
+// wants, is an error.
+func (p *Pool) Locate(g *Gang, set, index int, node string, devices []string) (Task, error) {
+	t := Task{Set: set, Index: index, Node: p.Find(node), want: &g.Sets[set].Want}
+	if t.Node == nil {
+		return t, &penstock.Error{Code: penstock.NotFound, Msg: fmt.Sprintf("pool %s has no node %s", p.name, node)}
+	}
+	rest := devices
+	for _, term := range t.want.devices {
+		count := min(len(rest), int(max(1, term.Amount/pack.Whole)))
+		for _, id := range rest[:count] {
+			if d := t.Node.device(term.ID, id); d != nil {
+				t.Devices = append(t.Devices, d)
+			}
+		}
+		rest = rest[count:]
+	}
+	if wanted := t.want.request.Count; len(rest) > 0 || len(t.Devices) != len(devices) || len(t.Devices) < wanted {
+		return t, &penstock.Error{Code: penstock.Conflict, Msg: fmt.Sprintf("task %d wants %d devices of node %s and is said to run on %v", index, wanted, node, devices)}
+	}
+	return t, nil
+}
+
+func (n *Node) device(kind int, id string) *Device {
+	for _, g := range n.groups {
+		for _, d := range g.devices {
+			if g.kind == kind && d.ID == id {
+				return d
+			}
+		}
+	}
+	return nil
 }
