@@ -13,7 +13,7 @@ import (
 // without any rule that names them.
 //
 // With d the part of shape m among all requests, and C(m) its room in the fleet
-// as a part of the whole, it descends the barrier Σ d(m)/C(m): a place costs
+// as a part of what was free when the policy was taken up, it descends the barrier Σ d(m)/C(m): a place costs
 // Σ d(m) / C(m)² × the room that m loses there.
 //
 // The room for a shape on one node is the mean of two counts: what its devices
@@ -27,7 +27,6 @@ import (
 type Headroom struct {
 	shapes  []headroomShape
 	millis  []int32 // distinct shares of shapes, each looked up once per node
-	total   float64 // of all shapes' parts
 	fleet   Scale   // sums over all nodes, when it started
 	room    []int64 // of each shape in the fleet
 	rooms   [][]int64
@@ -72,16 +71,16 @@ func NewHeadroom(seen []Counted) *Headroom {
 	seen = slices.DeleteFunc(slices.Clone(seen), func(c Counted) bool { return c.N <= 0 || c.Count == 0 && c.CPU <= 0 || c.Count > 0 && c.Milli <= 0 })
 	slices.SortStableFunc(seen, func(a, b Counted) int { return cmp.Compare(b.N, a.N) })
 	seen = seen[:min(len(seen), maxShapes)]
-	h := &Headroom{}
+	h, total := &Headroom{}, 0.0
 	for _, c := range withBlend(seen) {
-		h.total += c.N
+		total += c.N
 		h.shapes = append(h.shapes, headroomShape{Shape: c.Shape, part: c.N})
 		if c.Count > 0 && !slices.Contains(h.millis, c.Milli) {
 			h.millis = append(h.millis, c.Milli)
 		}
 	}
 	for i := range h.shapes {
-		h.shapes[i].part /= h.total
+		h.shapes[i].part /= total
 		h.shapes[i].milli = slices.Index(h.millis, h.shapes[i].Milli)
 	}
 	h.room, h.scratch = make([]int64, len(h.shapes)), make([]int64, len(h.shapes))
