@@ -150,7 +150,7 @@ func later(table *tabwriter.Writer) error {
 	if err := cost("a cycle when nothing changed", 10_000, func(int) error { return nil }); err != nil {
 		return err
 	}
-	return cost("a cycle after one job ended and one came", 10_000, func(i int) error {
+	return cost("a cycle after one job ended and one came", 2_000, func(i int) error {
 		if err := s.Finished(running[i]); err != nil {
 			return err
 		}

@@ -79,9 +79,9 @@ func (s *State) loosen() {
 	}
 	s.cycling = true
 	for _, d := range s.desks {
-		d.asked, d.before = 0, nil
+		d.asked = 0
 		if d.dirty {
-			s.unhold(d)
+			s.suspend(d)
 		}
 		d.dirty = false
 	}
@@ -113,9 +113,7 @@ func (s *State) turn() *bucket {
 	}
 	for _, d := range s.desks {
 		if d.before != nil && d.hold == nil {
-			d.before = nil
-			d.holds++
-			s.fire(&d.behind)
+			s.lapse(d)
 		}
 	}
 	return s.next()

@@ -18,6 +18,7 @@ func (s *State) grant(j *job, d *desk, tasks []fleet.Task, victims []*job) {
 		tasks[i].Promise()
 	}
 	s.granted.push(j)
+	d.starts++
 	for _, v := range victims {
 		v.phase, v.giveWayTo = stopping, j
 		j.owed++

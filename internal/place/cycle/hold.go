@@ -17,7 +17,14 @@ type hold struct {
 	start time.Time
 	known bool // else nobody knows when it can start
 	nodes []*fleet.Node
+
+	made            time.Time
+	version, starts uint64 // of the pool's nodes, and of starts there, as of when it was made or suspended
 }
+
+// fresh is how long a hold may be kept as it was found, although room that came
+// back since might make it earlier, or leave more for others.
+const fresh = time.Minute
 
 // tries bounds how many jobs of one cycle are asked for when a pool could have
 // them: those for whom nothing is kept yet may be many.
@@ -38,6 +45,9 @@ func (o *outlook) sooner(than *outlook) bool {
 // reserve keeps room for the job on the pool where it can start first, if it's
 // the first there that found none.
 func (s *State) reserve(j *job) {
+	if s.reinstate(j) {
+		return
+	}
 	var best *outlook
 	for _, d := range s.allowed(j.shape) {
 		m := j.shape.memo(d)
@@ -76,10 +86,13 @@ func (s *State) outlook(j *job, d *desk) *outlook {
 
 // hold keeps, on the nodes where the job will start, what it needs then.
 func (s *State) hold(j *job, o *outlook) {
-	h := &hold{of: j, id: j.spec.ID, start: o.start, known: o.known}
 	d := o.desk
+	h := &hold{of: j, id: j.spec.ID, start: o.start, known: o.known, made: s.now, version: d.pool.Version()}
 	s.without(o.gone, func() {
 		tasks, _ := d.pool.Place(&j.shape.gang, fleet.Short)
+		if tasks != nil {
+			d.before.free()
+		}
 		seen := make(map[*fleet.Node]bool, len(tasks))
 		for _, t := range tasks {
 			if !seen[t.Node] {
@@ -107,34 +120,60 @@ func (h *hold) same(o *hold) bool {
 	return o != nil && h.of == o.of && h.known == o.known && h.start.Equal(o.start) && slices.Equal(h.nodes, o.nodes)
 }
 
-// unhold gives free what a pool keeps, until this cycle keeps something again.
-func (s *State) unhold(d *desk) {
+// suspend lets all who may use the pool be taken up in their turn, as if nothing
+// were kept there. Then reserve makes it kept again, for whom it is due.
+func (s *State) suspend(d *desk) {
 	h := d.hold
 	if h == nil {
 		return
 	}
 	d.hold, d.before = nil, h
-	for _, n := range h.nodes {
-		n.Unkeep()
-	}
+	h.starts = d.starts
 	if h.of.bucket != nil { // else it's no longer pending
 		s.wake(h.of.bucket)
 	}
+}
+
+// reinstate keeps what was kept for the job before this cycle, if that is still
+// right: it may be earlier than that by now, and it's no later. To seek anew
+// costs more than all else in a cycle.
+func (s *State) reinstate(j *job) bool {
+	for _, d := range s.allowed(j.shape) {
+		h := d.before
+		if h != nil && h.of == j && h.version == d.pool.Version() && h.starts == d.starts && (!h.known || h.start.After(s.now)) && s.now.Sub(h.made) < fresh {
+			d.hold, d.before = h, nil
+			return true
+		}
+	}
+	return false
+}
+
+// free ends what a hold keeps on its nodes.
+func (h *hold) free() {
+	if h != nil {
+		for _, n := range h.nodes {
+			n.Unkeep()
+		}
+	}
+}
+
+// lapse gives free, for good, what a pool keeps or kept before this cycle, and has
+// all who wait behind it taken up.
+func (s *State) lapse(d *desk) {
+	d.hold.free()
+	d.before.free()
+	d.hold, d.before = nil, nil
+	d.holds++
+	s.fire(&d.behind)
 }
 
 // forgo ends what is kept for a job that leaves the queue: all who wait for the
 // pool are taken up, so that the first of them is the next for whom it's kept.
 func (s *State) forgo(j *job) {
 	for _, d := range s.allowed(j.shape) {
-		switch {
-		case d.hold != nil && d.hold.of == j:
-			s.unhold(d)
-		case d.before == nil || d.before.of != j:
-			continue
+		if d.hold != nil && d.hold.of == j || d.before != nil && d.before.of == j {
+			s.lapse(d)
 		}
-		d.before = nil
-		d.holds++
-		s.fire(&d.behind)
 	}
 }
 

@@ -20,6 +20,7 @@ func (s *State) start(j *job, d *desk, tasks []fleet.Task) {
 	j.unset(s)
 	j.slot, j.lineSlot = len(d.running), len(j.line.running)
 	d.running = append(d.running, j)
+	d.starts++
 	j.line.enlist(j)
 	for i := range tasks {
 		s.visit(j, &tasks[i])

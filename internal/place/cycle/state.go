@@ -124,6 +124,7 @@ type desk struct {
 	changed trigger // nodes changed
 	rooms   uint64  // how often room came back
 	holds   uint64  // how often what is kept changed
+	starts  uint64  // how many jobs were started, or promised a place
 
 	hold, before *hold // what is kept, and was when the cycle began
 	asked        int   // how often this cycle sought a hold

@@ -289,8 +289,8 @@ func (p *Pool) Ever(g *Gang) (Shortage, bool) {
 			return p.emptied(g)
 		}
 	}
-	if len(g.Sets) == 1 {
-		return Shortage{}, true // what was counted is exact for one set
+	if len(g.Sets) == 1 && (g.Together.Mode != Required || g.Sets[0].Topology.Mode != Required) {
+		return Shortage{}, true // what was counted is exact for one set in one domain
 	}
 	return p.emptied(g)
 }
