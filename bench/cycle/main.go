@@ -145,6 +145,7 @@ func later(table *tabwriter.Writer) error {
 		}
 		spent := (cpu() - from) / float64(cycles)
 		fmt.Fprintf(table, "%s\t%d\t\t%.6f\t\t%+.1f over %d cycles\n", what, s.Pending(), spent, heap()-before, cycles)
+		runtime.KeepAlive(s) // what it holds is what is measured
 		return nil
 	}
 	if err := cost("a cycle when nothing changed", 10_000, func(int) error { return nil }); err != nil {
