@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -257,7 +258,20 @@ func (w *world) fake(t *testing.T, n int) (names []string, selector string) {
 		})
 		names = append(names, name)
 	}
-	return names, "test.penstock.dev/fleet=" + mark
+	selector = "test.penstock.dev/fleet=" + mark
+	// A new node is closed until the cluster has heard that it is ready.
+	await(t, "that the fake nodes are open", func() bool {
+		list, err := w.client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{LabelSelector: selector})
+		return err == nil && !slices.ContainsFunc(list.Items, closed)
+	})
+	return names, selector
+}
+
+// closed: a node isn't ready, or still has the taint that says so.
+func closed(node corev1.Node) bool {
+	ready := func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue }
+	return !slices.ContainsFunc(node.Status.Conditions, ready) ||
+		slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady })
 }
 
 // makeNode makes a node with a status, and removes it with the test.
