@@ -269,7 +269,9 @@ func (w *world) fake(t *testing.T, n int) (names []string, selector string) {
 
 // closed: a node isn't ready, or still has the taint that says so.
 func closed(node corev1.Node) bool {
-	ready := func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue }
+	ready := func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	}
 	return !slices.ContainsFunc(node.Status.Conditions, ready) ||
 		slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady })
 }
