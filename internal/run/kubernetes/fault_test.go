@@ -251,6 +251,39 @@ func TestWhatIsChangedBehindOurBackIsGone(t *testing.T) {
 	}
 }
 
+// TestATaskThatHasEndedTakesNoOtherWithIt plays the kubelet of pods into which the
+// site has put something that runs on.
+func TestATaskThatHasEndedTakesNoOtherWithIt(t *testing.T) {
+	w := need(t)
+	o, nodes := w.fakes(t, 2)
+	e := executor(t, o)
+	uid := begin(t, e, sleepers("ended-1", nodes...))
+	ends := func(rank int) {
+		const status = `{"status":{"containerStatuses":[
+			{"name":"task","image":"","imageID":"","ready":false,"restartCount":0,"state":{"running":null,"terminated":{"exitCode":0,"reason":"Completed"}}},
+			{"name":"of-the-site","image":"","imageID":"","ready":true,"restartCount":0,"state":{"running":{}}}]}}`
+		pod := w.podOf(t, penstock.UID(uid), rank)
+		if _, err := w.client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "that it is mirrored", func() bool {
+			mirrored, err := e.pod(t.Context(), penstock.UID(uid), rank)
+			return err == nil && taskEnded(mirrored)
+		})
+	}
+	ends(0)
+	if err := e.tend(t.Context(), penstock.UID(uid)); err != nil {
+		t.Fatal(err)
+	}
+	for rank := range 2 {
+		if pod := w.podOf(t, penstock.UID(uid), rank); !pod.DeletionTimestamp.IsZero() {
+			t.Errorf("the pod of rank %d is deleted because the task of rank 0 has ended", rank)
+		}
+	}
+	ends(1)
+	all(t, e, uid, run.Gone, 2) // what the site put there is ended with them
+}
+
 // TestLostNodeEndsNothingBeforeItIsSure plays the kubelet of a node, which falls
 // silent, comes back, and is given up.
 func TestLostNodeEndsNothingBeforeItIsSure(t *testing.T) {

@@ -287,6 +287,11 @@ func TestPodsTellHowTheyStand(t *testing.T) {
 			t.Errorf("%s: %+v, want %s with %q", what, have, c.state, c.detail)
 		}
 	}
+	alone := corev1.Pod{Status: ended(0, "Completed", "")}
+	alone.Status.Phase = corev1.PodRunning // for a moment
+	if !taskEnded(&alone) || lingers(&alone) {
+		t.Error("a pod whose only container has ended is taken for one that doesn't end by itself")
+	}
 	deleted := corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{}}, Status: ended(143, "Error", "")}
 	deleted.DeletionTimestamp.Time = time.Now()
 	if have := podState(&deleted); !strings.Contains(have.Detail, podDeleted) || !strings.Contains(have.Detail, "signal 15") {

@@ -223,11 +223,23 @@ func (p picture) restless() bool {
 			return len(p.pods) == p.world()
 		case p.site && pod.Spec.NodeName != "" && p.mark(placedMark) == "" && p.hasQueue():
 			return true
-		case taskEnded(pod):
+		case lingers(pod) && p.done():
 			return true
 		}
 	}
 	return false
+}
+
+// done: every task of the gang has ended. To delete the pod of one before would
+// fail its Job, and the Job would end the others.
+func (p picture) done() bool {
+	for rank := range p.world() {
+		pod := p.pods[rank]
+		if pod == nil && p.ends[rank] == "" || pod != nil && !over(pod) && !taskEnded(pod) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p picture) hasQueue() bool {

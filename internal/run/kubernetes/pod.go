@@ -36,8 +36,14 @@ func taskStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 	return &pod.Status.ContainerStatuses[i]
 }
 
-// taskEnded: the task has, and its pod goes on: something that a site puts into
-// every pod doesn't end by itself. Native sidecars do.
+// lingers: the task has ended, and something that a site puts into every pod runs
+// on. Native sidecars end by themselves. Where nothing else runs, the kubelet is
+// about to say that the pod is over.
+func lingers(pod *corev1.Pod) bool {
+	return taskEnded(pod) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
+}
+
+// taskEnded: the task has, and its pod isn't over yet.
 func taskEnded(pod *corev1.Pod) bool {
 	status := taskStatus(pod)
 	return !over(pod) && status != nil && status.State.Terminated != nil

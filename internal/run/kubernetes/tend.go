@@ -62,7 +62,7 @@ func (e *Executor) tend(ctx context.Context, uid penstock.UID) error {
 		}
 	}
 	for _, pod := range p.pods {
-		if taskEnded(pod) && pod.DeletionTimestamp.IsZero() {
+		if lingers(pod) && pod.DeletionTimestamp.IsZero() && p.done() {
 			if err := e.deletePods(ctx, a, int64(standardGrace.Seconds())); err != nil {
 				return err
 			}
